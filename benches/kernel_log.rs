@@ -12,7 +12,7 @@ use syringe_core::facts::kernel_log::KernelLog;
 use syringe_core::kernel_log::record_parser::parse_kmsg;
 use syringe_core::kernel_log::{Clock, EventLog, Options};
 
-/// Kernel lines of a busy Kubernetes node, the most frequent first. None of them concerns a GPU.
+/// Kernel lines of a busy Kubernetes node, the most frequent first. No line concerns a GPU.
 const NOISE: [&str; 14] = [
     "audit: type=1400 audit(1740327858.123:4711): apparmor=\"DENIED\" operation=\"ptrace\" class=\"ptrace\" profile=\"cri-containerd.apparmor.d\" pid=31337",
     "IPv6: ADDRCONF(NETDEV_CHANGE): lxc4f2a0b7d1e55: link becomes ready",

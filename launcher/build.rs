@@ -10,7 +10,8 @@ mod carry {
     const PROGRAMS: [(&str, u8); 2] = [("x86_64", 62), ("aarch64", 183)];
     /// Compression level: the slowest, with the smallest result.
     const LEVEL: u8 = 10;
-    /// An environment variable that only node-probe-dev reads. The options of node-probe-dev can make it run any program.
+    /// An environment variable that only node-probe-dev reads. The options of node-probe-dev can make it run any
+    /// program.
     const OF_DEVELOPMENT: &[u8] = b"NODE_PROBE_NVML_LIBRARY";
 
     /// Writes `carried.rs` and the compressed programs.

@@ -98,8 +98,8 @@ impl ActionCode {
         (Self::ContactVendor, &[Self::DrainAndReset, Self::ResetGpu, Self::RestartPod]),
     ];
 
-    /// Returns whether this action makes the other one unnecessary. This is a partial order: neither a reboot nor a
-    /// return of the GPU includes the other action, so both are needed.
+    /// Returns whether this action makes the other action unnecessary. This is a partial order. A reboot does not
+    /// include a return of the GPU, and a return does not include a reboot, so both are needed.
     pub fn includes(self, other: Self) -> bool {
         let known = Self::INCLUDED.iter().find(|(action, _)| *action == self).map_or(&[][..], |(_, included)| included);
         self == other || other == Self::None || (other == Self::Watch && self != Self::None) || known.contains(&other)

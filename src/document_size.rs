@@ -11,8 +11,8 @@ pub fn largest_section(document: &[u8]) -> Option<(SectionName, usize)> {
     section_sizes(document).into_iter().max_by_key(|(_, size)| *size)
 }
 
-/// Returns the name and size of each section, in document order. For a truncated section, the size is that of the
-/// available part.
+/// Returns the name and size of each section, in document order. For a truncated section, the size of the
+/// available part is returned.
 pub fn section_sizes(document: &[u8]) -> Vec<(SectionName, usize)> {
     let mut sizes = Vec::new();
     // `depth` is the nesting depth at the current position; `in_sections` is true inside the object `sections`.

@@ -1,4 +1,5 @@
-//! `GpuNames`: matches a GPU and its MIG devices with kubelet allocations. `gpu_addresses`: all PCI addresses.
+//! `GpuNames`: matches a GPU and its MIG devices with kubelet allocations. `without_share`: the device of a share.
+//! `gpu_addresses`: the PCI address, index and UUID of every GPU.
 
 use crate::facts::kubelet::Allocation;
 use crate::pci::PciAddress;
@@ -54,7 +55,8 @@ impl<'a> GpuNames<'a> {
 /// Length of a UUID in NVIDIA's form: `GPU-` or `MIG-` and 36 characters.
 const UUID_LENGTH: usize = 40;
 
-/// Returns the name of a GPU or MIG device in the name of a device, without what the device plugin added for a share of it:
+/// Returns the name of a GPU or MIG device in the name of a device, without the suffix that the device plugin added for
+/// a share:
 /// `GPU-…::3` (NVIDIA), `GPU-…-_-3` (gpushare), `GPU-…-3`.
 pub fn without_share(device: &str) -> &str {
     let is_uuid = |text: &&str| {
@@ -69,7 +71,8 @@ pub fn without_share(device: &str) -> &str {
     uuid.unwrap_or_else(|| device.split("::").next().unwrap_or(device))
 }
 
-/// Returns PCI address, index and UUID of every GPU in the inventory. They are used to find the GPU of a kernel event.
+/// Returns PCI address, index and UUID of every GPU in the inventory. These values are used to find the GPU of a kernel
+/// event.
 pub fn gpu_addresses(report: &Report) -> Vec<(PciAddress, u32, Option<String>)> {
     let inventory = Section::data_of(&report.sections.inventory);
     let gpus = inventory.map(|inventory| inventory.gpus.as_slice()).unwrap_or_default();

@@ -7,7 +7,7 @@ use serde::de::value::{MapDeserializer, SeqDeserializer};
 use serde::de::{DeserializeOwned, Deserializer, Error as _, IntoDeserializer, Visitor};
 use serde_json::{Error, Map, Value};
 
-/// Reads a value.
+/// Deserializes a value.
 ///
 /// # Errors
 ///

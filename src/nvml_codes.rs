@@ -19,7 +19,7 @@ pub const DRIVER_NOT_LOADED: &str = "driver_not_loaded";
 pub const TIMEOUT: &str = "timeout";
 /// Code 11.
 pub const INTERRUPT_ISSUE: &str = "interrupt_issue";
-/// Code 12; also used if no library was found, or if none could be opened.
+/// Code 12; also used if no library was found or could be opened.
 pub const LIBRARY_NOT_FOUND: &str = "library_not_found";
 /// Code 14.
 pub const CORRUPTED_INFOROM: &str = "corrupted_inforom";

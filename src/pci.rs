@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 /// A PCI function in the form `dddddddd:bb:dd.f`: domain with 8 hex digits, lower case, always with the function.
 ///
 /// NVML prints `00000000:5D:00.0`, the kernel `0000:5d:00.0`, an Xid line `PCI:0000:5d:00`, older NVRM lines `5d:00.0`.
-/// All these forms parse to the same value. Other text does not parse.
+/// All these forms are parsed to the same value. Other text is not an address.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct PciAddress(String);

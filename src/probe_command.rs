@@ -163,7 +163,7 @@ impl ProbeCommand {
         }
     }
 
-    /// Returns whether the command needs a container for actions. The plan of an action also needs one.
+    /// Returns whether the command needs a container for actions. The plan of an action also needs a container.
     pub fn is_for_actions(&self) -> bool {
         matches!(self, Self::Act(_))
     }
@@ -197,7 +197,7 @@ impl ReadCommand {
         self.sections == SectionName::ALL
     }
 
-    /// Adds a container, if the command has an option for a container and does not already specify another one.
+    /// Adds a container, if the command has an option for a container and does not already specify another container.
     #[must_use]
     pub fn with_container(mut self, container: Option<ContainerId>) -> Self {
         let is_possible = self.sections.len() > 1 || self.sections == [SectionName::Host];

@@ -48,15 +48,15 @@ pub struct Report {
     pub boot_id: Option<String>,
     /// Kernel release (`/proc/sys/kernel/osrelease`).
     pub kernel: Option<String>,
-    /// Time at which the probe started to read. All ages in this report are relative to it.
+    /// Time at which the probe started to read. All ages in this report are relative to this time.
     pub taken_at: Option<Timestamp>,
     /// Duration of the read.
     pub duration_ms: u64,
     /// The part of the node that the probe could see. Absent if the probe could see the whole node.
     pub scope: Option<ReportScope>,
     pub sections: Sections,
-    /// Raw kernel log records, one string each, in any format that `xid --kernel-log` reads: in facts files, and in reports with
-    /// `--raw-log`. If a facts file has them, the section `xid` is parsed from them.
+    /// Raw kernel log records, one string each, in any format that `xid --kernel-log` reads: in facts files, and in
+    /// reports with `--raw-log`. If a facts file has them, the section `xid` is parsed from them.
     pub kernel_log: Vec<String>,
     /// Files of the driver and configuration spaces, in reports with `--raw-log`: for people, not for rules.
     pub raw_files: Vec<RawFile>,
@@ -96,12 +96,12 @@ impl Report {
         is_other.then(|| format!("the schema version is {theirs}{by}; this program reads version {SCHEMA_VERSION}"))
     }
 
-    /// Reads a document that a probe printed.
+    /// Parses a document that a probe printed.
     pub fn from_json(document: &[u8]) -> Result<Self, serde_json::Error> {
         Self::from_value(serde_json::from_slice(document)?)
     }
 
-    /// Reads a document section by section, because the generic reader would first copy the values of each section.
+    /// Parses a document section by section, because the generic reader would first copy the values of each section.
     fn from_value(document: Value) -> Result<Self, serde_json::Error> {
         let mut fields = json_reader::object(document)?;
         let sections = fields.remove("sections").map(Sections::from_value).transpose()?.unwrap_or_default();
@@ -109,9 +109,9 @@ impl Report {
         Ok(Self { sections, ..head })
     }
 
-    /// Reads a document from a node. The owner of the node can write anything into the document. Therefore all texts are
-    /// cleaned, stripped of secrets and truncated, command lines are reduced to their harmless parts, and long lists are
-    /// truncated. For each truncated list, the section has a problem.
+    /// Parses a document from a node. The owner of the node can write anything into the document. Therefore all texts
+    /// are cleaned, stripped of secrets and truncated, command lines are reduced to their harmless parts, and long
+    /// lists are truncated. For each truncated list, the section has a problem.
     ///
     /// # Errors
     /// Fails if the document is invalid, or expands beyond the limit.
@@ -126,7 +126,7 @@ impl Report {
 #[facts]
 #[derive(Copy, Eq)]
 pub struct ReportScope {
-    /// The GPUs that the probe could open: those of the node, or those of a container.
+    /// The GPUs that the probe could open: the GPUs of the node, or of a container.
     pub gpus: Extent,
     /// The processes that the probe could see.
     pub processes: Extent,
@@ -134,7 +134,7 @@ pub struct ReportScope {
     pub files: Extent,
 }
 
-/// Whether the probe could see the GPUs, processes or files of the whole node, or only those of a container.
+/// Whether the probe could see the GPUs, processes or files of the whole node, or only of a container.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]

@@ -99,7 +99,7 @@ impl Rules {
                 return Err(Error::custom(format_args!("{name} is longer than {MAX_COMMON} bytes")));
             }
             match value {
-                // Command lines are shortened. The steps of an action are not, because they are commands of the probe.
+                // Command lines are shortened, except the steps of an action, which are commands of the probe.
                 Value::String(line) if name == "command" && of != "steps" => *line = command::shorten([line.as_str()]),
                 value => self.apply(value, name, cut)?,
             }

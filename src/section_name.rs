@@ -67,6 +67,8 @@ impl FromStr for SectionName {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let known = Self::ALL.into_iter().find(|name| name.as_str() == text);
-        known.ok_or_else(|| format!("no such section; use one of: {}", Self::join(&Self::ALL, ", ")))
+        known.ok_or_else(|| {
+            format!("there is no section with this name; the names are: {}", Self::join(&Self::ALL, ", "))
+        })
     }
 }

@@ -53,7 +53,7 @@ impl FromStr for Since {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let shown = crate::text::clean(text, 40);
-        let wrong = || format!("'{shown}' is neither a duration such as 24h, 30m or 7d nor an RFC 3339 time");
+        let wrong = || format!("'{shown}' is not a duration such as 24h, 30m or 7d, and not an RFC 3339 time");
         let start = match text.parse::<Timestamp>() {
             Ok(moment) => Start::At(moment),
             Err(_) => {

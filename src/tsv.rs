@@ -1,4 +1,4 @@
-//! Parsers for tables in tab-separated text: rows, lists, words of an enum, alternatives, escaped characters.
+//! `rows`, `list`, `word`, `parts`, `alternatives`, `unescaped`: parse tables in tab-separated text.
 
 use serde::Deserialize;
 use serde::de::IntoDeserializer;

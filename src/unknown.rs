@@ -4,7 +4,7 @@ use syringe_macros::facts;
 
 use crate::section_name::SectionName;
 
-/// Beginning of the reason why data is unknown that an archive does not contain.
+/// Beginning of the reason for data that an archive does not contain.
 pub const NOT_IN_ARCHIVE: &str = "it is not in the archive: ";
 
 /// Something that could not be read.

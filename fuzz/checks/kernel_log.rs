@@ -51,8 +51,8 @@ pub fn kmsg(data: &[u8]) {
     assert_clean(&facts, data.len());
 }
 
-/// Fuzz target `journal`. The first byte is the length of a chunk, and the rest is output of journalctl. The result must
-/// not depend on the length of the chunks.
+/// Fuzz target `journal`. The first byte is the length of a chunk, and the rest is output of journalctl. The result
+/// must not depend on the length of the chunks.
 pub fn journal(data: &[u8]) {
     let Some((length, text)) = data.split_first() else { return };
     let one = in_time(|| read_journal(text, text.len()));

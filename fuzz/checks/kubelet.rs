@@ -36,8 +36,8 @@ fn assert_devices(devices: PodResources, input: usize) {
     assert_clean(&facts, input);
 }
 
-/// Fuzz target `pod_resources`. `data` contains the HTTP/2 frames of the kubelet's socket. If the first byte is 255, the
-/// rest is one message.
+/// Fuzz target `pod_resources`. `data` contains the HTTP/2 frames of the kubelet's socket. If the first byte is 255,
+/// the rest is one message.
 pub fn pod_resources(data: &[u8]) {
     let message = match data.split_first() {
         Some((255, message)) => message.to_vec(),

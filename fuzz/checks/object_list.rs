@@ -6,8 +6,8 @@ use std::fmt::Debug;
 
 use super::*;
 
-/// Fuzz target `object_list`. `data`: the number of pieces, their sizes, then the bytes that a server or proxy sends. The
-/// result must not depend on the pieces, and a truncated list must be an error.
+/// Fuzz target `object_list`. `data`: the number of pieces, their sizes, then the bytes that a server or proxy sends.
+/// The result must not depend on the pieces, and a truncated list must be an error.
 pub fn object_list(data: &[u8]) {
     let Some((count, rest)) = data.split_first() else { return };
     let (sizes, bytes) = rest.split_at(usize::from(*count % 16).min(rest.len()));

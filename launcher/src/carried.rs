@@ -1,4 +1,5 @@
-//! `programs`: the node-probe programs that are embedded in this program (feature `carry`). `unpack`: decompresses one. `sha256`: a hash.
+//! `programs`: the node-probe programs that are embedded in this program (feature `carry`).
+//! `unpack`: decompresses a program. `sha256`: computes a SHA-256.
 
 use sha2::{Digest, Sha256};
 

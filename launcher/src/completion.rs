@@ -1,4 +1,6 @@
-//! `answer`, `script`: create the shell completions of commands, flags, and the names of nodes, pods, namespaces and contexts.
+//! `answer`: prints shell completions of commands, flags, and the names of nodes, pods, namespaces and contexts.
+//! `script`: returns the script that registers the completions with a shell.
+//!
 //! The names come from the cluster. If the cluster does not respond in a short time, no names are completed.
 
 use std::ffi::OsString;
@@ -92,7 +94,7 @@ pub(crate) fn answer(command: fn() -> Command, argv: &[OsString]) -> bool {
         .unwrap_or(true)
 }
 
-/// Prints completions for kubectl. kubectl passes the words after the name of the plugin; the last word is to be completed.
+/// Prints completions for kubectl. kubectl passes the words after the name of the plugin. The last word is completed.
 fn print_for_kubectl(mut command: Command, argv: &[OsString]) {
     let index = argv.len().saturating_sub(1);
     let found = clap_complete::engine::complete(&mut command, argv.to_vec(), index, None).unwrap_or_default();

@@ -1,5 +1,5 @@
 //! The launcher of gpu-syringe as a library: the modules of the command line, the MCP server, the tools and the probes.
-//! With a kubeconfig, the launcher creates a probe on a node, reads the document that the probe prints, and deletes it.
+//! With a kubeconfig, the launcher creates a probe on a node, reads the document of the probe, and deletes the probe.
 //!
 //! - `probe`: a pod on a node: create, exec, read, delete
 //! - `node_reading`: a node, its probe and the diagnosis of both

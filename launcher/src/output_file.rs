@@ -1,4 +1,5 @@
-//! `check_free`, `write`: write a file for the user: readable only by the user, complete, and replacing a file only with `--force`.
+//! `write`: writes a complete file that only the user can read.
+//! `check_free`: fails if the file exists, unless `--force` is set.
 
 use std::fs::File;
 use std::io;

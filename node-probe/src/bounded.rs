@@ -202,7 +202,7 @@ pub(crate) fn cut<T>(list: &mut Vec<T>, most: usize, what: &str) {
     }
 }
 
-/// Notes that only `most` of `all` are in the report.
+/// Notes that only `most` of `all` entries are in the report.
 pub(crate) fn note_cut(what: &str, all: usize, most: usize) {
     let why = format!("there are {all}, but the report contains only {most}");
     let problem = Problem { what: what.to_owned(), why, code: "too_many".to_owned(), ..Problem::default() };

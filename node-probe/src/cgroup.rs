@@ -1,4 +1,5 @@
 //! `parse`: finds pod, container and QoS class in the text of `/proc/PID/cgroup`, without I/O.
+//! `names_pod`, `is_of_no_container`, …: whether a process may be in a pod, in no container, the kubelet, or an init.
 //!
 //! Formats: cgroup v1 and v2; the kubelet's systemd driver (`kubepods-burstable-pod<uid>.slice`) and cgroupfs driver
 //! (`burstable/pod<uid>`); containerd, CRI-O, Docker. A node that is itself a container (kind, sysbox) has an outer
@@ -20,7 +21,7 @@ pub(crate) struct Membership {
     pub(crate) qos: Option<String>,
 }
 
-/// Reads the whole file: one line per hierarchy, `number:controllers:path`. `own`: the file of the probe.
+/// Parses the whole file, which has one line per hierarchy: `number:controllers:path`. `own`: the file of the probe.
 pub(crate) fn parse(text: &str, own: &str) -> Membership {
     let memberships = paths(text).map(|path| membership(path, own));
     // cgroup v1 has a line for each controller, and some lines contain only the root path. The line with the most
@@ -60,9 +61,9 @@ pub(crate) fn may_be_the_kubelets(cgroup: &str, own: &str) -> bool {
 /// Returns whether process 1 is the init of a node that is itself a container (kind, k3d). `init` and `own`: the cgroups of
 /// process 1 and of the probe.
 ///
-/// Two things are required: the probe is in a pod, and process 1 is in the cgroup of an init. Inside a cgroup namespace, the
-/// path to that cgroup leads up past pod, class and `kubepods`, at least three levels; another container of the pod is one
-/// or two levels away. In all other cases, process 1 counts as a workload.
+/// Two things are required: the probe is in a pod, and process 1 is in the cgroup of an init. Inside a cgroup
+/// namespace, the path to that cgroup leads up past pod, class and `kubepods`: at least three levels. Another container
+/// of the pod is at a distance of one or two levels. In all other cases, process 1 counts as a workload.
 pub(crate) fn is_init_of_a_node(init: &str, own: &str) -> bool {
     let in_namespace = paths(own).next().is_some() && paths(own).all(|path| path == "/");
     if paths(init).next().is_none() || names_pod(init) || !(in_namespace || names_pod(own)) {
@@ -91,8 +92,8 @@ fn is_container(part: &str) -> bool {
     id.len() == 64 && id.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
-/// Services of systemd whose cgroups only software of the node changes. If the kubelet uses the systemd driver but containerd does not,
-/// containerd creates pods below its own service.
+/// Services of systemd whose cgroups only software of the node changes. If the kubelet uses the systemd driver but
+/// containerd does not, containerd creates pods below its own service.
 const RUNTIMES: [&str; 7] = ["containerd", "crio", "docker", "k3s", "rke2", "k0s", "kube"];
 
 /// Returns whether processes below this part can choose the names of the following parts. systemd delegates services

@@ -1,4 +1,5 @@
-//! `command`, `output`: start this program again as a child process for a task, with a deadline.
+//! `command`, `output`, `end`: start this program again as a child process for a task, with a deadline.
+//! `task`, `isolate`, `enter`, …: functions for the child process itself.
 //!
 //! These tasks are calls of NVML, and tasks with another root directory, cgroup or network.
 //!
@@ -39,7 +40,7 @@ const MAX_BYTES: u64 = 64 * 1024;
 const KILL_TIME: Duration = Duration::from_millis(200);
 /// The score with which the kernel ends a process first if the memory of the pod is not enough.
 const END_FIRST: &str = "1000";
-/// Maximum size of a core dump. The kernel also starts no program for a dump if it is 1.
+/// Maximum size of a core dump. With a limit of 1, the kernel also starts no program for the dump.
 const NO_DUMP: u64 = 1;
 /// Pause between two checks of a process.
 const PAUSE: Duration = Duration::from_millis(2);
@@ -72,8 +73,8 @@ pub(crate) fn task() -> Option<ChildTask> {
     serde_json::from_slice(&text).ok()
 }
 
-/// Closes the descriptors that this process inherited, except the standard ones. A container runtime or a caller can leave some open in the
-/// probe. Must be called before this process opens files.
+/// Closes the descriptors that this process inherited, except standard input, output and error. A container runtime or
+/// a caller can leave descriptors open in the probe. Must be called before this process opens files.
 pub(crate) fn close_inherited() {
     let Ok(folder) = std::fs::read_dir("/proc/self/fd") else { return };
     let numbers: Vec<i32> = folder.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect();
@@ -114,10 +115,10 @@ pub(crate) fn output(mut command: Command, time: Duration) -> io::Result<Output>
     Ok(Output { status, stdout: text(stdout), stderr: text(stderr) })
 }
 
-/// How a process ended that had a time limit.
+/// How a process with a time limit ended.
 pub(crate) enum End {
     Exited(ExitStatus),
-    /// It did not exit in time and was killed. `left`: its ID, if it could not be killed.
+    /// The process did not exit in time and was killed. `left`: its ID, if it is still there after the kill.
     Late {
         left: Option<u32>,
     },
@@ -168,7 +169,8 @@ pub(crate) fn limit(resource: Resource, most: u64) -> io::Result<()> {
     Ok(setrlimit(resource, Rlimit { current: Some(most), maximum: Some(most) })?)
 }
 
-/// Makes the kernel end this process with its parent, and prevents dumps and traces. A change of the user clears this.
+/// Makes the kernel end this process with its parent, and prevents dumps and traces. A change of the user of this
+/// process clears these settings.
 ///
 /// # Errors
 ///

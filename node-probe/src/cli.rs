@@ -1,6 +1,7 @@
-//! Parses the command line of node-probe (`Shipped`, `Development`) into a validated [`Invocation`].
+//! `shipped`, `development`: parse the arguments of the shipped and the development program into an [`Invocation`].
+//! `command`: parses arguments of the shipped program into a `ProbeCommand`.
 //!
-//! There are two parsers. [`Shipped`] is for the program that runs on nodes: none of its options is a path of a file, a
+//! There are two parsers. [`Shipped`] is for the program that runs on nodes: no option is a path of a file, a
 //! program or a library, because any user with exec rights in the probe's container chooses the options.
 //! [`Development`] adds such options. The tasks of child processes have no options at all (see `child`).
 
@@ -20,7 +21,7 @@ use syringe_core::since::Since;
 use crate::actions::ActionRequest;
 use crate::request::{Files, Request};
 
-/// Maximum length of a GPU UUID. NVIDIA's UUIDs have 40 characters, those of MIG devices up to 60.
+/// Maximum length of a GPU UUID. UUIDs of GPUs have 40 characters, UUIDs of MIG devices up to 60.
 const MAX_UUID: usize = 80;
 
 /// Reads the GPUs of this node, prints one JSON document on standard output and exits.

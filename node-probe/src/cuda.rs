@@ -1,12 +1,14 @@
-//! `start`: starts CUDA of the node in a child process without privileges, and reports what it answers.
+//! `start`: starts CUDA of the node in a child process without privileges, and returns the results of the calls.
+//! `run_in_child`: the code of the child process.
 //!
 //! ```text
 //!   start ─▶ child, root:    the libraries of the node, by the rule for NVML (`nvml_library`)
-//!            child, nobody:  dlopen ─▶ cuInit ─▶ cuDriverGetVersion ─▶ cuDeviceGetCount ─▶ a line of JSON before and after each call
+//!            child, nobody:  dlopen ─▶ cuDriverGetVersion ─▶ cuInit ─▶ cuDeviceGetCount
+//!                            (writes a line of JSON before and after each call)
 //! ```
 //!
-//! The child has an empty environment, creates no context and allocates no memory of a GPU. It writes to a file in memory, which the
-//! parent reads after the child ended or was killed: so the call that hangs or crashes is known.
+//! The child has an empty environment, creates no context and allocates no memory of a GPU. It writes to a file in
+//! memory. The parent reads this file after the child ended or was killed. The file shows which call hangs or crashed.
 
 #![allow(unsafe_code, reason = "calls functions of libcuda")]
 
@@ -35,21 +37,21 @@ use crate::paths::{Owner, Paths};
 use crate::privileges;
 use crate::trusted_file::TrustedFile;
 
-/// Time limit for everything, with the sections that were read before; and the least time for CUDA. With GPUs that are in use, or in
-/// persistence mode, `cuInit` takes about a second.
+/// Time limit for the whole run, including the sections that were read before.
 const TIME: Duration = Duration::from_secs(10);
+/// Minimum time for CUDA. If the GPUs are in use or in persistence mode, `cuInit` takes about a second.
 const LEAST_TIME: Duration = Duration::from_secs(3);
 /// Maximum number of bytes that are read of the output of the child.
 const MAX_OUTPUT: usize = 16 * 1024;
 /// Maximum length of a text of the loader, and of a path.
 const TEXT: usize = 300;
-/// Device files that every program opens that starts CUDA.
+/// Device files that every CUDA program opens.
 const DEVICES: [&str; 2] = ["nvidiactl", "nvidia-uvm"];
-/// The signal with which the kernel ends a process if memory is scarce. It is no crash.
+/// SIGKILL: the kernel sends this signal if memory runs out. Such an end is not a crash of CUDA.
 const OUT_OF_MEMORY: i32 = 9;
 
-/// Starts CUDA. `reset`: the reason not to call the driver. `spent`: the time since the start of the run. `more`: the time in which the
-/// driver initializes GPUs.
+/// Starts CUDA. `reset`: the reason not to call the driver. `spent`: the time since the start of the run. `more`: extra
+/// time in which the driver initializes GPUs.
 pub(crate) fn start(paths: &Paths, reset: Option<Problem>, spent: Duration, more: Duration) -> CudaStart {
     if let Some(problem) = reset {
         return without(problem);
@@ -83,10 +85,10 @@ fn run(paths: &Paths, limit: Duration) -> io::Result<CudaStart> {
         End::Late { left } => cuda.left_process = left,
         End::Exited(status) => cuda.ended = Some(child::exit_text(status)),
     }
-    // Without a call, neither the library nor the driver can be blamed.
+    // If no call was made, the end of the process says nothing about the library and the driver.
     let of_memory = matches!(end, End::Exited(status) if status.signal() == Some(OUT_OF_MEMORY));
     if cuda.open_call.is_none() || of_memory {
-        let ended = cuda.ended.take().unwrap_or_else(|| "did not reach a call in time".to_owned());
+        let ended = cuda.ended.take().unwrap_or_else(|| "made no CUDA call within the time limit".to_owned());
         let left = cuda.left_process.map(child::left_behind).unwrap_or_default();
         let memory = if of_memory { ", possibly because the memory of the probe's pod was not enough" } else { "" };
         return Ok(without(not_started("cuda_child", &format!("the process {ended}{memory}{left}"), "Try again.")));
@@ -117,7 +119,7 @@ pub(crate) fn run_in_child(paths: &Paths) -> ExitCode {
     let mut answer = |cuda: &CudaStart| {
         let mut line = serde_json::to_vec(cuda).unwrap_or_default();
         line.push(b'\n');
-        // A result that cannot be written is missing, and the parent says so.
+        // If a result cannot be written, the parent reports that it is missing.
         let _ = output.write_all(&line);
     };
     if let Err(problem) = call(paths, &mut answer) {
@@ -146,7 +148,7 @@ fn call(paths: &Paths, answer: &mut impl FnMut(&CudaStart)) -> Result<(), Proble
     child::isolate().map_err(refused)?;
     let found = nvml_library::cuda_libraries(paths, version::loaded(paths).as_deref());
     privileges::drop_all().map_err(refused)?;
-    // The change of the user has cleared this.
+    // The change of the user cleared this setting.
     child::end_with_parent().map_err(refused)?;
     check_access(paths)?;
     let (library, path, _file) = open(found)?;
@@ -162,7 +164,8 @@ fn call(paths: &Paths, answer: &mut impl FnMut(&CudaStart)) -> Result<(), Proble
         code
     };
     let (mut version, mut devices): (c_int, c_int) = (0, 0);
-    // SAFETY: the signatures are those of the header. The argument of `cuInit` must be 0, and the pointers are valid.
+    // SAFETY: the signatures are the same as in the header. The argument of `cuInit` must be 0, and the pointers are
+    // valid.
     if made(&mut cuda, "cuDriverGetVersion", &mut || unsafe { get_version(&raw mut version) }) == 0 {
         cuda.version = Some(format!("{}.{}", version / 1000, version % 1000 / 10));
     }
@@ -183,7 +186,8 @@ fn symbol<'a, T>(library: &'a Library, name: &str) -> Result<Symbol<'a, T>, Prob
         .map_err(|_| not_started("cuda_library", &format!("the library has no {name}"), ""))
 }
 
-/// Checks that a user without privileges may open the devices of the driver. Otherwise `cuInit` fails although programs of root start.
+/// Checks that a user without privileges may open the devices of the driver. Otherwise `cuInit` fails, although CUDA
+/// works for root.
 fn check_access(paths: &Paths) -> Result<(), Problem> {
     let is_denied = |name: &&&str| {
         let result = rustix::fs::access(paths.dev.join(name), Access::READ_OK | Access::WRITE_OK);
@@ -192,21 +196,22 @@ fn check_access(paths: &Paths) -> Result<(), Problem> {
     match DEVICES.iter().find(is_denied).filter(|_| !paths.is_saved_tree()) {
         Some(name) => {
             let why =
-                format!("/dev/{name} cannot be opened without privileges, which the process that starts CUDA has not");
+                format!("/dev/{name} cannot be opened without privileges, and CUDA is started without privileges");
             Err(not_started("cuda_no_access", &why, "Start a pod with a GPU on the node."))
         }
         None => Ok(()),
     }
 }
 
-/// Loads the first library that may be loaded. Returns it with its path, and its file: the path that it was loaded from leads to this file.
+/// Loads the first library that may be loaded. Returns the library, its path, and its open file: the
+/// library was loaded through a path to this open file.
 fn open(found: Vec<nvml_library::Library>) -> Result<(Library, String, TrustedFile), Problem> {
     let mut tried = Vec::new();
     for nvml_library::Library { path, file, foreign, .. } in found {
         let path = clean(&path.display().to_string(), TEXT);
         // A library of a workload does not show whether CUDA of the node starts.
         let loaded = match file {
-            Ok(_) if foreign => Err("it belongs to a workload".to_owned()),
+            Ok(_) if foreign => Err("the library belongs to a workload".to_owned()),
             // SAFETY: only root can have changed the file, and this process has no privileges.
             Ok(file) => unsafe { Library::new(file.as_path()) }
                 .map(|library| (library, file))
@@ -219,12 +224,12 @@ fn open(found: Vec<nvml_library::Library>) -> Result<(Library, String, TrustedFi
         }
     }
     let why = match tried.is_empty() {
-        true => "no libcuda.so.1 in the known folders or in those of ld.so.conf".to_owned(),
+        true => "no libcuda.so.1 in the known folders or in the folders of ld.so.conf".to_owned(),
         false => format!("the library could not be loaded: {}", tried.join("; ")),
     };
     Err(not_started(
         "cuda_library",
         &why,
-        "Install the CUDA library of the driver on the node; containers get it from there.",
+        "Install the CUDA library of the driver on the node. Containers get the library from the node.",
     ))
 }

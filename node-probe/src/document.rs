@@ -1,4 +1,5 @@
 //! `fit`: writes a report as JSON, without the sections that make it too large. `blank`: a report without sections.
+//! `VERSION`: the version of the program in reports. `millis`: a duration in the unit of reports.
 
 use std::time::Duration;
 

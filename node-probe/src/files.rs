@@ -24,7 +24,7 @@ const MAX_ENTRIES: usize = 100_000;
 const LIST_TIME: Duration = Duration::from_millis(600);
 
 /// The reason why a FIFO or a socket is not read.
-const NOT_A_FILE: &str = "neither a regular file nor a device";
+const NOT_A_FILE: &str = "not a regular file and not a device";
 
 /// Opens a file for reading without blocking. A FIFO or a socket in place of a file is a problem of the section.
 pub(crate) fn open(path: &Path) -> io::Result<File> {

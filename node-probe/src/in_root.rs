@@ -1,4 +1,5 @@
 //! `Root`: opens files below a root directory with untrusted links: the host, a driver container or a workload.
+//! `HostFile`: an open file or folder, with functions that read it.
 //!
 //! A symbolic link is resolved inside its root: `/proc/1/root/etc/x -> /usr/y` means `/usr/y` of the host. The path is
 //! opened one component after another without following links (`O_PATH`, `O_NOFOLLOW`), which has no effect on the opened
@@ -30,7 +31,7 @@ use crate::{bounded, files};
 /// The kernel's limit on the number of links in one path.
 const MAX_LINKS: u32 = 40;
 
-/// Maximum number of components of a path, including those of links, and maximum depth of folders: each component needs
+/// Maximum number of components of a path with its links, and maximum depth of folders: each component needs
 /// system calls and a descriptor. A container can create links of 4 KiB and folders of any depth; paths of driver files
 /// have fewer than 10 components.
 const MAX_PARTS: u32 = 256;
@@ -354,7 +355,8 @@ fn entry(folder: &OwnedFd, name: &str) -> rustix::io::Result<Statx> {
     statx(folder, name, AtFlags::SYMLINK_NOFOLLOW | AtFlags::STATX_DONT_SYNC, StatxFlags::TYPE)
 }
 
-/// Returns the ID of a mount of a local file system. Format: `ID PARENT MAJOR:MINOR ROOT PATH OPTIONS FIELDS… - TYPE SOURCE OPTIONS`.
+/// Returns the ID of a mount of a local file system. Format:
+/// `ID PARENT MAJOR:MINOR ROOT PATH OPTIONS FIELDS… - TYPE SOURCE OPTIONS`.
 fn local_mount(line: &str) -> Option<u64> {
     let (mount, file_system) = line.split_once(" - ")?;
     let kind = file_system.split(' ').next()?;

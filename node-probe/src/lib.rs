@@ -1,4 +1,5 @@
-//! node-probe: reads a GPU node, prints one JSON document, and exits.
+//! The library of node-probe. `main`, `dev_main`: read a GPU node, print one JSON document, and exit.
+//! `run`: runs one command line in the demo cluster. `parse`: parses a command line.
 //!
 //! The program is synchronous. It changes nothing, unless `--operator` allows `kill` and `reset`.
 //!

@@ -7,7 +7,7 @@
 //!
 //! In an ephemeral container, process 1 and its root belong to the workload: files there are read as files of that
 //! workload, and are not trusted ([`Owner::Workload`]). Namespaces and cgroups show which of these cases applies. If
-//! they do not, the root is treated as the root of a workload.
+//! the case is unknown, the root is treated as the root of a workload.
 
 use std::path::{Path, PathBuf};
 
@@ -54,7 +54,7 @@ impl Paths {
         Self { host: root.into(), proc: at("proc"), sys: at("sys"), dev: at("dev"), owner: Owner::Node }
     }
 
-    /// Returns whether the paths are those of a test or of a saved tree, where plain files represent device files.
+    /// Returns whether the paths belong to a test or a saved tree, where plain files represent device files.
     pub(crate) fn is_saved_tree(&self) -> bool {
         self.dev != Path::new("/dev")
     }
@@ -102,7 +102,7 @@ pub(crate) fn own_cgroup(proc: &Path) -> String {
 }
 
 /// Returns whether this procfs shows every process of the machine. With kind, `hostPID` gives the PID namespace of the kind
-/// node, not that of the machine.
+/// node, not the PID namespace of the machine.
 pub(crate) fn is_initial_pid_namespace(proc: &Path) -> bool {
     files::link(&proc.join("self/ns/pid")).is_ok_and(|target| target.as_os_str() == INITIAL_PID_NAMESPACE)
 }

@@ -1,4 +1,4 @@
-//! `drop_all`: drops all privileges of this process.
+//! `drop_all`, `drop_all_below`: drop all privileges of this process. `are_dropped`: whether no privilege is left.
 //!
 //! This is needed before the process loads an NVML library of a workload or reads answers of a workload.
 
@@ -57,7 +57,7 @@ pub(crate) fn drop_all_below(root: Option<&Path>) -> io::Result<()> {
     let none = CapabilitySet::empty();
     set_capabilities(None, CapabilitySets { effective: none, permitted: none, inheritable: none })?;
     set_no_new_privs(true)?;
-    if are_dropped() { Ok(()) } else { Err(io::Error::other("privileges are left")) }
+    if are_dropped() { Ok(()) } else { Err(io::Error::other("the process still has privileges")) }
 }
 
 /// Returns whether this process has no privileges, and no way to get them.

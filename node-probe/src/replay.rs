@@ -1,4 +1,4 @@
-//! `load`, `replay`: make a report from a facts file instead of reading hardware. The result is the same report.
+//! `load`: reads a facts file. `replay`: makes a report from these facts instead of reading hardware.
 //!
 //! The time of the facts is used as the current time, so that the same file always results in the same report.
 
@@ -42,7 +42,7 @@ pub(crate) fn load(path: &Path) -> Result<Report, Problem> {
     let facts: Report = Report::from_json(&text).map_err(|error| failed(format!("not a report: {error}"), MAKE_ONE))?;
     if let Some(why) = facts.other_version() {
         let next = if facts.schema_version > SCHEMA_VERSION {
-            "Use a node-probe that is at least as new as the one that wrote the file."
+            "Use a version of node-probe that is not older than the version that wrote the file."
         } else {
             "Use the version of node-probe that wrote the file, or read the node again."
         };
@@ -64,7 +64,7 @@ fn what_instead(text: &[u8], facts: &Report) -> String {
     if names.contains_key("verdict") || names.contains_key("structuredContent") {
         return "the file is output of gpu-syringe: it contains conclusions, but not the facts".to_owned();
     }
-    "the file has neither a known section nor kernel_log".to_owned()
+    "the file has no known section and no kernel_log".to_owned()
 }
 
 /// Returns the requested sections of `facts`, with the kernel log parsed and the window applied.

@@ -1,4 +1,5 @@
-//! `Request`: the request of a run: sections, time limit, time window, container, and files that replace the machine.
+//! `Request`: the request of a run: sections, time limit, time window and container.
+//! `Files`: the files that replace the machine in the development program.
 
 use std::path::PathBuf;
 use std::time::Duration;

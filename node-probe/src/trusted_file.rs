@@ -1,4 +1,5 @@
-//! `TrustedFile`: opens files that may be loaded or run, because only root can have created or changed these files.
+//! `open`, `open_in`: open a file that may be loaded or run (`TrustedFile`), because only root can have changed it.
+//! `Distrust`: the reason why a file must not be loaded or run. `root_below`, `check_folder`: check a folder.
 //!
 //! Every component of the path, from the root directory to the file, must belong to root (or to the user that the probe runs
 //! as) and must not be writable by group or others. Links are resolved inside the root. The walk holds
@@ -33,7 +34,7 @@ pub(crate) enum Distrust {
     Absent(io::Error),
     /// A component of the file's path belongs to this user.
     Owner(PathBuf, u32),
-    /// A component of the file's path can be changed by others.
+    /// A component of the file's path can be changed by users other than root.
     Writable(PathBuf),
     /// The path is not a regular file.
     Kind(PathBuf),

@@ -1,4 +1,4 @@
-//! Rules for actions on a node: processes that must not be killed; the conditions and the plan of a GPU reset.
+//! Modules of rules for actions on a node: protected processes, and the conditions, needs and plan of a GPU reset.
 //!
 //! The functions are pure. They run on the node right before the action.
 

@@ -1,4 +1,5 @@
-//! `group_of`: the GPUs that must be reset together because of NVLink. `group`: the rule that checks this for a reset.
+//! `group_of`, `ResetGroup`: the GPUs that must be reset together because of NVLink.
+//! `group`: the rule that checks this for a reset.
 
 use super::reset_conditions::ResetConditions;
 use crate::facts::action::ResetPlan;
@@ -76,7 +77,7 @@ pub(super) fn group(facts: &Report, gpu: &GpuInventory, _: ResetConditions, plan
         }
         ResetGroup::Together(peers) => {
             let why = format!(
-                "NVLink connects the GPU to GPUs {peers:?}, and on this architecture they must be reset together"
+                "NVLink connects the GPU to GPUs {peers:?}, and on this architecture these GPUs must be reset together"
             );
             plan.together_with = peers;
             plan.block(

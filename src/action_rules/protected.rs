@@ -36,7 +36,7 @@ pub struct Candidate<'a> {
     pub parent: Option<u32>,
     /// Name in the kernel (`comm`).
     pub comm: &'a str,
-    /// File name of the executable, without folders. Kernel threads have none.
+    /// File name of the executable, without folders. Kernel threads have no executable.
     pub executable: Option<&'a str>,
     /// Whether the process is a kernel thread (`PF_KTHREAD` in the flags of `/proc/PID/stat`).
     pub kernel_thread: bool,

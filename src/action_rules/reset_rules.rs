@@ -1,4 +1,5 @@
 //! `RULES`: the conditions of a GPU reset. Each rule adds a blocker to the plan if its condition is not met.
+//! `target`: finds the GPU of the reset.
 
 use super::nvlink_group::group;
 use super::reset_conditions::ResetConditions;
@@ -89,7 +90,7 @@ fn lost(facts: &Report, gpu: &GpuInventory, _: ResetConditions, plan: &mut Reset
     let host = Section::data_of(&facts.sections.host);
     let on_bus = host.and_then(|host| host.pci_gpus.iter().find(|on_bus| on_bus.pci_address == gpu.pci_address));
     if lost || on_bus.is_some_and(|on_bus| on_bus.answers == Some(false)) {
-        plan.block("gpu_lost", "the GPU fell off the PCI bus: a reset by the driver cannot reach it", REBOOT);
+        plan.block("gpu_lost", "the GPU fell off the PCI bus: a reset by the driver cannot reach this GPU", REBOOT);
     }
 }
 

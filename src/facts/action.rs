@@ -1,4 +1,5 @@
-//! The types for the `action` of a report: the plan or the result of `node-probe kill` or `node-probe reset`.
+//! `Action`, `KillAction`, `ResetAction`: the plan or the result of a kill or a GPU reset in a report.
+//! `ResetPlan`: the plan of a reset. `Obstacle`: why an action is refused.
 
 use serde::{Deserialize, Serialize};
 use syringe_macros::facts;

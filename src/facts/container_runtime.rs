@@ -1,4 +1,5 @@
-//! Types for the container runtime of a node in the `host` section: configuration, handlers, running process, toolkit.
+//! `ContainerRuntime`, `RuntimeHandler`: configuration and process of the container runtime, in the `host` section.
+//! `ToolkitConfig`: the configuration of NVIDIA's container runtime.
 //!
 //! Source: the runtime's configuration files with their drop-ins, and `/proc`.
 

@@ -1,7 +1,7 @@
 //! `ContainerView`: shared memory, limits, driver libraries and network interfaces as one container sees them.
 //!
-//! Part of `ContainerAccess`. Source: the root of the container and `/proc/PID` of its processes, which the container controls, and the
-//! events of its cgroup.
+//! Part of `ContainerAccess`. Source: the root of the container, `/proc/PID` of its processes, and the events of its
+//! cgroup. The container controls the first two sources.
 
 use std::collections::BTreeMap;
 

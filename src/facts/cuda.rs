@@ -1,4 +1,4 @@
-//! `CudaStart`: what CUDA of the node answers to a new process, which `--deep` starts.
+//! `CudaStart`: the results of the CUDA calls of a new process on the node, which `--deep` starts.
 
 use syringe_macros::facts;
 

@@ -73,7 +73,7 @@ pub struct Host {
     pub memory_total_bytes: Option<u64>,
     /// Available memory of the node.
     pub memory_available_bytes: Option<u64>,
-    /// File systems, limits, clock, CPUs and memory of the host. Read only if the file system is that of the node.
+    /// File systems, limits, clock, CPUs and memory of the host. Read only if the file system belongs to the node.
     pub levels: Option<HostLevels>,
     /// Processes of the daemons, of `compute-domain-daemon` (which starts IMEX in a pod), and of the toolkit.
     pub services: Vec<StackProcess>,

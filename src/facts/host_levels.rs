@@ -69,14 +69,15 @@ pub struct Clock {
     /// Whether the kernel considers its clock to be synchronized (`adjtimex`). The kernel clears this state about nine
     /// hours after the last correction by a time service.
     pub is_synchronized: Option<bool>,
-    /// Name of the process of a time service (`chronyd`, `systemd-timesyn`, `ntpd`, `ptp4l`, `phc2sys`), if one runs.
+    /// Name of the process of a time service (`chronyd`, `systemd-timesyn`, `ntpd`, `ptp4l`, `phc2sys`), if such a
+    /// process runs.
     pub service: Option<String>,
 }
 
 /// Use of tables and limits of the kernel.
 #[facts(omit(Option))]
 pub struct Limits {
-    /// Threads. The limit is the lower one of `threads-max` and `pid_max`.
+    /// Threads. The limit is the lower value of `threads-max` and `pid_max`.
     pub threads: Option<Level>,
     /// Open files (`/proc/sys/fs/file-nr`). Absent if there is no practical limit.
     pub open_files: Option<Level>,
@@ -100,8 +101,8 @@ pub struct Cpus {
     pub present: u32,
     /// Number of CPUs that the kernel uses.
     pub online: u32,
-    /// Whether the kernel uses several threads of a core (`smt/control`): `on`, `off`, `forceoff`, `notsupported`, …; only if CPUs are
-    /// offline.
+    /// Whether the kernel uses several threads of a core (`smt/control`): `on`, `off`, `forceoff`, `notsupported`, …;
+    /// only if CPUs are offline.
     pub smt: Option<String>,
     /// Frequency driver (`scaling_driver`). Absent in most virtual machines.
     pub frequency_driver: Option<String>,

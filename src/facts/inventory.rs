@@ -103,7 +103,7 @@ pub struct GpuInventory {
     pub platform: Option<Platform>,
 }
 
-/// Licensable features of a vGPU. Empty if the driver reports none.
+/// Licensable features of a vGPU. Empty if the driver reports no features.
 #[facts]
 pub struct VgpuLicense {
     /// Features for which the GPU can be licensed; at most three.

@@ -46,9 +46,9 @@ pub struct Coverage {
     pub lost_records: u64,
     /// Whether the first record of the boot is still in the log. If so, the window begins at boot.
     pub complete_since_boot: Option<bool>,
-    /// Number of lines that were not recognized: neither events nor known harmless messages. Only lines about NVIDIA
-    /// (`NVRM`, `nvidia`, `NVSwitch`, `SXid`, AER of a port) and warnings about network cards, PCIe ports and devices
-    /// of the IOMMU are counted. This includes lines whose format does not show whether the kernel wrote them.
+    /// Number of lines that were not recognized: they are not events and not known harmless messages. Only lines about
+    /// NVIDIA (`NVRM`, `nvidia`, `NVSwitch`, `SXid`, AER of a port) and warnings about network cards, PCIe ports and
+    /// devices of the IOMMU are counted. This includes lines whose format does not show whether the kernel wrote them.
     pub unread_lines: u64,
     /// Number of `unread_lines` about NVIDIA that contain the frame of an Xid or SXid, or report an error in other words.
     pub unread_errors: u64,
@@ -115,8 +115,8 @@ pub enum KernelEventKind {
     Nic,
     /// The IOMMU blocked a memory access of a device (DMAR, AMD-Vi, SMMU).
     Iommu,
-    /// A line of the kernel about the host: lockups, crashes, disks, file systems, limits. `sub_code` is the name of the row in
-    /// `host_lines.tsv`, followed by the device.
+    /// A line of the kernel about the host: lockups, crashes, disks, file systems, limits. `sub_code` is the name of
+    /// the row in `host_lines.tsv`, followed by the device.
     Host,
 }
 
@@ -159,7 +159,7 @@ pub struct KernelEvent {
     /// Time of the last line.
     pub last: Option<Timestamp>,
     /// Times of separate occurrences, oldest first. Lines less than a minute apart are one occurrence. Empty if there
-    /// was only one. If there were many, the list contains the first and the newest ones.
+    /// was only one occurrence. If there were many, the list contains the first and the newest occurrences.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub occurrences: Vec<Timestamp>,
     /// The newest time in the log before the last line, if this time is later than `last`. In this case the clock was
@@ -190,8 +190,8 @@ impl KernelEvent {
         let (Some(first), Some(ordered)) = (self.first.or(self.last), self.ordered_at()) else { return Vec::new() };
         let mut times = self.occurrences.clone();
         if times.is_empty() {
-            // An older probe reports no occurrences, and lines close together are one: only the first and last time are
-            // known.
+            // An older probe reports no occurrences, and lines close together are one occurrence: only the first and
+            // last time are known.
             times = if self.count > 1 { vec![first, ordered] } else { vec![ordered] };
             times.dedup();
         }

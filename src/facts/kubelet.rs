@@ -11,7 +11,7 @@ use syringe_macros::facts;
 /// Device allocations of the kubelet.
 #[facts]
 pub struct Kubelet {
-    /// Source of the allocations: `checkpoint`, `pod_resources`, or `claims` if neither could be read.
+    /// Source of the allocations: `checkpoint`, `pod_resources`, or `claims` if both could not be read.
     pub source: String,
     /// Devices that are allocated to containers.
     pub allocations: Vec<Allocation>,

@@ -1,4 +1,5 @@
-//! Modules of the facts of a node, one for each section. `Unsupported`, `Unread`, `LostGpu`: types for missing values.
+//! Modules of the facts of a node: the sections of a report and their parts.
+//! `Unsupported`, `Unread`, `LostGpu`, `availability`: missing values. `Mode`: a setting that takes effect later.
 //!
 //! A field name ends in the unit of the value. `None` means that there is no value: the driver does not support the
 //! field (it is then in the list `unsupported` of the section), or it could not be read (it is then in the list

@@ -19,9 +19,9 @@ pub struct NcclStatus {
     pub pod_uid: String,
     /// Version of NCCL.
     pub version: Option<String>,
-    /// Time between the two answers. `None` if there is only one.
+    /// Time between the two answers. `None` if there is only one answer.
     pub between_ms: Option<u64>,
-    /// The communicators; those with differences come first.
+    /// The communicators. Communicators with differences come first.
     pub communicators: Vec<NcclCommunicator>,
     /// Number of communicators that are not listed.
     pub communicators_omitted: u64,
@@ -36,7 +36,7 @@ pub struct NcclCommunicator {
     pub hash: String,
     /// Number of ranks in the communicator.
     pub size: u64,
-    /// Ranks with the same counts and state, those with the fewest operations first.
+    /// Groups of ranks with the same counts and state. The group with the fewest operations comes first.
     pub ranks: Vec<NcclRanks>,
     /// Number of ranks that are not in `ranks`.
     pub ranks_omitted: u64,

@@ -6,7 +6,7 @@ use syringe_macros::facts;
 /// GPU processes.
 #[facts(omit(unaccounted_memory))]
 pub struct Processes {
-    /// Whether process ids are those of the host (the probe runs in the initial PID namespace). If `false`, NVML omits
+    /// Whether process ids are ids of the host (the probe runs in the initial PID namespace). If `false`, NVML omits
     /// processes, and the list is incomplete.
     pub host_pid_namespace: bool,
     /// One entry per process.
@@ -40,7 +40,8 @@ pub struct GpuProcess {
     pub threads: Option<Threads>,
     /// How the process uses each GPU.
     pub uses: Vec<GpuUse>,
-    /// GPU device files (`/dev/nvidiaN`) that the process has open although NVML does not list it on those GPUs.
+    /// GPU device files (`/dev/nvidiaN`) that the process has open although NVML does not list the process on these
+    /// GPUs.
     pub open_device_files: Vec<String>,
     /// UID of the pod, from the cgroup.
     pub pod_uid: Option<String>,

@@ -52,7 +52,7 @@ pub struct GpuTelemetry {
     pub pcie: PcieLink,
     /// Reasons why the clocks are reduced.
     pub throttling: Throttling,
-    /// Growth of the counters between two readings; `None` if all of them are zero, or nothing was read twice.
+    /// Growth of the counters between two readings; `None` if all counters are zero, or nothing was read twice.
     pub sample: Option<Sample>,
 }
 
@@ -194,8 +194,8 @@ pub struct PcieLink {
     /// Number of rollovers of the PCIe replay counter.
     pub replay_rollovers: Option<u64>,
     /// Error counters of the GPU that are not zero, since the driver was loaded (fields 169 and 173 to 183): `correctable`,
-    /// `naks_received`, `receiver_error`, `bad_tlp`, `naks_sent`, `bad_dllp`, `nonfatal`, `fatal`, `unsupported_request`, `lcrc`,
-    /// `lane_error`, `recoveries` (normal when an idle link saves power).
+    /// `naks_received`, `receiver_error`, `bad_tlp`, `naks_sent`, `bad_dllp`, `nonfatal`, `fatal`,
+    /// `unsupported_request`, `lcrc`, `lane_error`, `recoveries` (normal when an idle link saves power).
     pub errors: BTreeMap<String, u64>,
 }
 
@@ -211,8 +211,8 @@ pub struct Throttling {
     /// Bit mask of the driver.
     pub reasons_mask: Option<u64>,
     /// Time for which each reason reduced the clocks since the driver was loaded, if the driver counts it
-    /// (`nvmlDeviceGetViolationStatus`; fields 251 to 253 of R570 and R575, 269 to 271 since R590). The list is also empty if the times could not be read: see
-    /// [`Telemetry::availability`].
+    /// (`nvmlDeviceGetViolationStatus`; fields 251 to 253 of R570 and R575, 269 to 271 since R590). The list is also
+    /// empty if the times could not be read: see [`Telemetry::availability`].
     pub violations: Vec<Violation>,
 }
 

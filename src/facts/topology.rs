@@ -84,7 +84,8 @@ pub struct NvlinkGroup {
     pub links: Vec<u32>,
     /// Whether the links are up. `None` if the driver does not report it.
     pub active: Option<bool>,
-    /// Whether the driver has disabled traffic on the links, which are up (`NVML_NVLINK_STATE_ACTIVE_TRAFFIC_DISABLED`, R615).
+    /// Whether the driver has disabled traffic on the links, which are up (`NVML_NVLINK_STATE_ACTIVE_TRAFFIC_DISABLED`,
+    /// R615).
     pub traffic_disabled: bool,
     /// NVLink version, e.g. `4`.
     pub version: Option<u32>,
@@ -100,7 +101,7 @@ pub struct NvlinkGroup {
     /// if the counters could not be read: see [`Topology::availability`], field `nvlinks.errors`.
     pub errors: BTreeMap<String, u64>,
     /// Bit error rates of NVLink 5 links that are higher than 1e-15: `effective` and `symbol` after error correction,
-    /// `raw` before it (fields 220, 222 and 218).
+    /// `raw` before error correction (fields 220, 222 and 218).
     pub bit_error_rates: BTreeMap<String, f64>,
 }
 
@@ -171,7 +172,8 @@ pub struct NicPort {
     pub link_layer: Option<String>,
     /// State of the port, e.g. `ACTIVE`, `DOWN`.
     pub state: Option<String>,
-    /// Physical state of the port: `LinkUp`, `Polling` (no signal), `Disabled` (switched off), `PortConfigurationTraining`, …
+    /// Physical state of the port: `LinkUp`, `Polling` (no signal), `Disabled` (switched off),
+    /// `PortConfigurationTraining`, …
     pub physical_state: Option<String>,
     /// Data rate of the port.
     pub rate_gigabits_per_second: Option<f64>,

@@ -1,4 +1,5 @@
-//! The catalogue of Xids and SXids (meaning, severity, action), and of fault families (evidence that a fault is over).
+//! `xid`, `sxid`: return the catalogue entry of an Xid or SXid code (meaning, severity, action).
+//! `family_of`: returns the fault family of an event (evidence that a fault is over).
 //!
 //! Sources: NVIDIA's Xid catalogue (docs.nvidia.com/deploy/xid-errors) for the Xid actions; the error names of the open
 //! GPU kernel modules 595.45.04 (`nverror.h`, `ctrl_dev_nvswitch.h`); the Fabric Manager user guide for the fatal
@@ -23,7 +24,7 @@ const FAMILY_ROWS: &str = include_str!("data/families.tsv");
 /// Class in the table for a message that reports no fault.
 const INFO: &str = "info";
 
-/// How events age. After a driver load, reset or reboot, all events except permanent ones are over.
+/// How events age. After a driver load, reset or reboot, all events except permanent events are over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Ageing {
@@ -36,7 +37,7 @@ pub enum Ageing {
     WhenWorkingADay,
     /// The event does not age, because it describes a state (a pending repair, a used spare, a halted device).
     Never,
-    /// The event describes a lasting state of the board. Neither a reset nor a reboot ends it.
+    /// The event describes a lasting state of the board. A reset or a reboot does not end this state.
     Permanent,
 }
 
@@ -57,8 +58,8 @@ pub enum RecoveryEvidence {
     Power,
 }
 
-/// The work that shows that a fault is over. It is checked if the fault requires a reset or a reboot but the log
-/// contains neither. Elapsed time alone is not sufficient.
+/// The work that shows that a fault is over. It is checked if the fault requires a reset or a reboot, but the log
+/// contains no reset and no reboot. Elapsed time alone is not sufficient.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum WorkEvidence {
@@ -146,7 +147,7 @@ pub struct SxidEntry {
     pub words: String,
     /// Class in the guide. `None` if the class depends only on the word Fatal or Non-fatal in the line.
     pub fatality: Option<Fatality>,
-    /// Severity if the line has neither Fatal nor Non-fatal.
+    /// Severity if the line does not contain the word Fatal or Non-fatal.
     pub severity: Severity,
     /// Action in the guide (`RESET_SCOPED`, `RESTART_HOST`, …), if the guide has one.
     pub nvidia_action: Option<&'static str>,
@@ -171,7 +172,7 @@ impl SxidEntry {
                 "When the jobs have ended, check how the board and the cables of this link are seated"
             }
             Some("RESTART_VM") => {
-                "Check the partition and routing configuration of the fabric; if the node is a virtual machine, restart it afterwards"
+                "Check the partition and routing configuration of the fabric. If the node is a virtual machine, restart it afterwards"
             }
             Some("RESET_SCOPED") => {
                 "Access port: drain and reset the GPUs on that port (or restart the VM). Trunk port: all GPUs and NVSwitches"
@@ -190,7 +191,7 @@ static SXIDS: LazyLock<Vec<SxidEntry>> = LazyLock::new(|| rows(SXID_ROWS).filter
 
 static FAMILIES: LazyLock<Vec<FaultFamily>> = LazyLock::new(|| rows(FAMILY_ROWS).filter_map(family_row).collect());
 
-/// Returns every family of faults. The last one is for all other codes.
+/// Returns every family of faults. The last family is for all other codes.
 pub fn families() -> &'static [FaultFamily] {
     &FAMILIES
 }

@@ -30,7 +30,7 @@ pub fn drop_events_before(log: &mut KernelLog, time: Timestamp) {
     }
 }
 
-/// Xids with a severity below critical that describe a state until a reset, or that announce one.
+/// Xids with a severity below critical that describe a state until a reset, or that announce such a state.
 const WAITS_FOR_RESET: [u32; 2] = [63, 154];
 
 /// Returns whether an event describes a state that lasts until a reset, a driver load or a reboot.

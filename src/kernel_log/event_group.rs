@@ -139,7 +139,7 @@ pub(super) struct EventGroup {
     span: Option<(i64, i64)>,
     wall: Option<(i64, i64)>,
     uptime: Option<u64>,
-    /// Uptimes of the first and the last line, if every line has one.
+    /// Uptimes of the first and the last line, if every line has an uptime.
     uptimes: Option<(i64, i64)>,
     without_uptime: bool,
     not_before: Option<i64>,

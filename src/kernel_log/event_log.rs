@@ -7,8 +7,8 @@
 //!
 //! [`Coverage`]: crate::facts::kernel_log::Coverage
 //!
-//! Limits: if there are more events than [`Options::max_events`], the least important and oldest ones are dropped and
-//! counted. A line without a time that is in several logs counts several times.
+//! Limits: if there are more events than [`Options::max_events`], the least important and oldest events are dropped
+//! and counted. A line without a time that is in several logs counts several times.
 
 use jiff::Timestamp;
 
@@ -66,7 +66,7 @@ pub struct EventLog {
     since: Option<i64>,
     window: Option<i64>,
     table: EventTable,
-    /// Boots by index. The first one is the running boot.
+    /// Boots by index. The first boot is the running boot.
     boots: Vec<String>,
     /// The boot ID of the last line, as it was written, and the index of that boot.
     last_boot: Option<(String, usize)>,
@@ -224,7 +224,7 @@ impl EventLog {
         self.last_source().count_unread(text);
     }
 
-    /// Returns the records as text, without those that a program wrote.
+    /// Returns the records as text, without the records that a program wrote.
     pub fn raw_lines(&mut self) -> Vec<String> {
         self.raw.take()
     }
@@ -378,7 +378,8 @@ impl EventLog {
         }
     }
 
-    /// Returns whether the current record has the level of a warning or worse. If its format has no levels, its words decide.
+    /// Returns whether the current record has the level of a warning or worse. If its format has no levels, its words
+    /// decide.
     fn is_warning(&self, text: &str) -> bool {
         const WARNING: u8 = 4;
         self.level.map_or_else(|| line_parser::speaks_of_error(text), |level| level <= WARNING)
@@ -430,7 +431,7 @@ fn cap(text: &str) -> &str {
 }
 
 /// Sorts events by time, newest last. Events with the same time have a fixed order. Recovery actions of one GPU (Xid 154)
-/// with the same time keep the order of the log, because the last one counts.
+/// with the same time keep the order of the log, because the last recommendation counts.
 fn order(a: &(u64, KernelEvent), b: &(u64, KernelEvent)) -> std::cmp::Ordering {
     fn key((newest_line, event): &(u64, KernelEvent)) -> impl Ord + '_ {
         let of_recovery = event.kind == KernelEventKind::Xid && event.code == Some(154);

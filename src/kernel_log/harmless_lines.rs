@@ -1,9 +1,10 @@
 //! `meaning`: decides whether a line that is not an event is harmless, a part of an Xid message, or unknown.
+//! `is_unread_device`: finds unrecognized lines about network cards, PCIe ports and the IOMMU.
 //!
 //! Harmless lines are banners, normal messages of the driver, explanations of a line that is an event, and kernel
 //! messages about programs called `nvidia-…`.
 //!
-//! Lines that are neither events nor in this table are counted and shown as not recognized. Therefore the table must be
+//! Lines that are not events and not in this table are counted and shown as not recognized. Therefore the table must be
 //! narrow: a line is added only if its meaning is known.
 
 use std::sync::LazyLock;
@@ -124,7 +125,8 @@ fn is_of_others(text: &str) -> bool {
     graphics && !text.contains("rror") && !text.contains("ailed") || is_dump(text)
 }
 
-/// Returns the end of a line about a trap in a program, without the name that the program chose: `traps: name[123] general protection …`.
+/// Returns the end of a line about a trap in a program, without the name that the program chose:
+/// `traps: name[123] general protection …`.
 fn without_process_name(text: &str) -> &str {
     /// The name has at most 15 bytes, the PID at most 10 digits.
     const REACH: usize = 28;

@@ -10,7 +10,7 @@ use crate::pci::PciAddress;
 pub enum LogOrigin {
     /// The log of this node. The GPUs of the running boot are the GPUs in NVML.
     ThisNode,
-    /// A log file that the user provided. Its addresses may be those of another node.
+    /// A log file that the user provided. Its addresses may belong to another node.
     AnyNode,
 }
 

@@ -1,4 +1,4 @@
-//! `parse`: reads one line of `journalctl -o json`.
+//! `parse`: parses one line of `journalctl -o json`.
 //!
 //! Only the fields of journald are trusted: `_TRANSPORT=kernel` with the facility of the kernel. The entry of a program
 //! that writes to `/dev/kmsg` has this transport, but not this facility. Other fields are skipped.
@@ -41,7 +41,7 @@ struct Entry<'a> {
     hostname: Option<Field<'a>>,
 }
 
-/// Reads one entry. `None` if the line is not a JSON object, or has no message.
+/// Parses one entry. `None` if the line is not a JSON object, or has no message.
 pub(super) fn parse(line: &str) -> Option<Record<'_>> {
     let entry: Entry<'_> = serde_json::from_str(line).ok()?;
     let facility = number(entry.facility.as_ref());

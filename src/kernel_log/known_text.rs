@@ -10,7 +10,7 @@ use crate::kernel_log::line_time::LineTime;
 /// Maximum difference between the times of the same line in two logs, in microseconds.
 pub(super) const SAME_LINE: i64 = 2_000_000;
 
-/// Maximum number of time spans of one text. If there are more, the last one is extended.
+/// Maximum number of time spans of one text. If there are more, the last span is extended.
 const MAX_SPANS: usize = 64;
 
 /// A time span in which a text occurred in one log.

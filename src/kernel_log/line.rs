@@ -45,7 +45,7 @@ pub struct Line {
     pub details: BTreeMap<&'static str, String>,
     pub pid: Option<u32>,
     pub process: Option<String>,
-    /// Number of faults that the line reports, if it contains one.
+    /// Number of faults that the line reports, if it contains a number.
     pub times: Option<u64>,
 }
 
@@ -63,7 +63,7 @@ pub enum Parsed {
     },
     /// The serial number of a board. If the line has no address, it belongs to the GPU of the previous line.
     GpuSerial {
-        /// PCI address, if the line has one.
+        /// PCI address, if the line has an address.
         pci: Option<PciAddress>,
         /// The serial number, as printed.
         serial: String,

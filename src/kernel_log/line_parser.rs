@@ -1,4 +1,5 @@
-//! `family`, `parse`: classify and parse one kernel log text about a GPU. Other functions find texts about errors.
+//! `family`, `parse`, `parse_key`: classify and parse one kernel log text about a GPU.
+//! `has_error_frame`, `speaks_of_error`, `looks_like_gpu_error` and others: find texts about errors.
 //!
 //! [`family`] checks a few bytes and rejects almost all lines of a busy node; only the remaining lines are parsed. A
 //! line that only mentions a GPU does not count: the frame of the driver and valid addresses are required.

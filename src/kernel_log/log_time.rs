@@ -1,4 +1,4 @@
-//! `WallTime` and parsers for all time formats of log lines.
+//! `WallTime`: a wall-clock time. `ctime`, `syslog`, `iso`, `unix`, `uptime` and others: parse times of log lines.
 //!
 //! All times are converted to microseconds since boot or since 1970. Limits: a time without a time zone is read as UTC,
 //! and a time without a year gets the latest possible year.

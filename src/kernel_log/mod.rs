@@ -3,7 +3,8 @@
 //! ```text
 //!   kernel log record ──record──▶ text ──line──▶ its meaning  ──event_log──▶ KernelLog (facts)
 //!   (any spelling)                       │
-//!                                        └─ xid_text, nvlink5, nvlink4, sxid, nvrm, pcie, other_kernel_lines: one kind of line each
+//!                                        └─ xid_text, nvlink5, nvlink4, sxid, nvrm, pcie, other_kernel_lines:
+//!                                           one kind of line each
 //! ```
 //!
 //! The meanings of the codes and the recommended actions are in `data/*.tsv`: [`catalogue`] reads them, [`event_meaning`]

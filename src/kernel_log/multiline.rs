@@ -9,7 +9,7 @@ struct Shape {
     begins: &'static str,
     /// A text is complete if it contains one of these parts.
     whole: &'static [&'static str],
-    /// Parts of the lines after the first one.
+    /// Parts of the lines after the first line.
     further: &'static [&'static str],
 }
 

@@ -85,7 +85,7 @@ pub fn decode(words: &[u32]) -> Vec<Bit> {
     found
 }
 
-/// Returns the most severe class of the set bits. `None` if none of the bits is in the table.
+/// Returns the most severe class of the set bits. `None` if no set bit is in the table.
 pub fn worst(words: &[u32]) -> Option<RegisterClass> {
     decode(words).first().map(|bit| bit.class)
 }

@@ -1,4 +1,5 @@
-//! Decodes Xid 144 to 150 of an NVLink 5 GPU: the failed unit, the severity, and NVIDIA's action.
+//! `decode`: finds the severity, the origin and NVIDIA's action of an Xid 144 to 150 of an NVLink 5 GPU.
+//! `sub_code_before_r575`, `sub_code_from_r575`, `link_down_reason`: parts of its first hex word.
 //!
 //! Source: the NVLink 5 table of NVIDIA's Xid catalogue, stored in `data/nvlink5.tsv`. The first hex word of the line is
 //! `intrInfo`, the second is `errorStatus`. `intrInfo` contains the sub-code: in bits 9:5 before driver R575, in bits 6:0
@@ -39,7 +40,7 @@ pub struct XidLine<'a> {
     pub xid: u32,
     /// Name of the unit in the line (`RLW_REMAP`, `NETIR_LINK_EVT`).
     pub unit: &'a str,
-    /// Whether the line has the word Fatal or Nonfatal; `None` if it has neither.
+    /// Whether the line has the word Fatal (`true`) or Nonfatal (`false`); `None` if it has no such word.
     pub fatal: Option<bool>,
     /// The first hex word.
     pub intr_info: u32,

@@ -275,8 +275,8 @@ fn assertion(rest: &str) -> Line {
     line
 }
 
-/// Parses `nvidia-peermem FUNCTION:LINE ERROR …`, and the kernel's reasons why it does not load the module: `nvidia_peermem: disagrees
-/// about version of symbol NAME`, `nvidia_peermem: Unknown symbol NAME (err -2)`.
+/// Parses `nvidia-peermem FUNCTION:LINE ERROR …`, and the kernel's reasons why it does not load the module:
+/// `nvidia_peermem: disagrees about version of symbol NAME`, `nvidia_peermem: Unknown symbol NAME (err -2)`.
 pub(super) fn peermem(text: &str) -> Option<Line> {
     for (words, reason) in
         [(": disagrees about version of symbol ", "symbol_version"), (": Unknown symbol ", "unknown_symbol")]

@@ -22,7 +22,7 @@ pub struct Options {
     pub window: Option<Timestamp>,
     /// Maximum number of distinct events that are kept.
     pub max_events: usize,
-    /// Maximum size of the records that [`EventLog::raw_lines`] returns; 0 for none.
+    /// Maximum size of the records that [`EventLog::raw_lines`] returns; 0 for no records.
     ///
     /// [`EventLog::raw_lines`]: super::EventLog::raw_lines
     pub raw_bytes: usize,

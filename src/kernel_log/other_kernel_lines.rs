@@ -1,4 +1,5 @@
-//! Parses kernel lines that explain GPU problems: OOM kills, blocked tasks, crashes, machine checks, network cards.
+//! `out_of_memory`, `hung_task`, `crash`, `machine_check`, `nic`: parse kernel lines that explain GPU problems.
+//! The lines are about OOM kills, blocked tasks, crashes, machine checks and firmware error records, network cards.
 //!
 //! Source: `mm/oom_kill.c`, `kernel/hung_task.c` and `arch/x86/mm/fault.c` of the kernel, firmware error records (GHES)
 //! and the mlx5 driver. Limits: the stack of a blocked task is in later lines. Therefore this module cannot determine
@@ -87,8 +88,8 @@ pub(super) fn crash(text: &str) -> Option<Line> {
     Some(line)
 }
 
-/// Parses `RIP: 0010:uvm_va_block_find+0x1c/0x40 [nvidia_uvm]`: the kernel crashed or hangs in a module of the driver. Such a
-/// line counts as a failed internal check of the driver.
+/// Parses `RIP: 0010:uvm_va_block_find+0x1c/0x40 [nvidia_uvm]`: the kernel crashed or hangs in a module of the driver.
+/// Such a line counts as a failed internal check of the driver.
 fn crash_in_driver(place: &str) -> Option<Line> {
     let (function, rest) = place.split_once(" [nvidia")?;
     let module = rest.split(']').next().unwrap_or_default();
@@ -100,8 +101,8 @@ fn crash_in_driver(place: &str) -> Option<Line> {
     Some(line)
 }
 
-/// Parses `EDAC MC1: 812 CE memory read error on CPU_SrcID#0_MC#1_Chan#0_DIMM#0 (channel:0 slot:0 …`: the number of errors, and the
-/// memory module. Source: `drivers/edac/edac_mc.c` of the kernel.
+/// Parses `EDAC MC1: 812 CE memory read error on CPU_SrcID#0_MC#1_Chan#0_DIMM#0 (channel:0 slot:0 …`: the number of
+/// errors, and the memory module. Source: `drivers/edac/edac_mc.c` of the kernel.
 fn edac(text: &str) -> Option<Line> {
     let (_, rest) = text.strip_prefix("EDAC MC")?.split_once(": ")?;
     let (times, rest) = decimal(rest)?;

@@ -1,4 +1,4 @@
-//! Parses PCI Express lines of the kernel: AER, port containment (DPC), links, failed probes of the driver.
+//! `parse`, `old_probe`: parse PCI Express lines of the kernel: AER, port containment (DPC), links, failed probes.
 //!
 //! Source: `drivers/pci/pcie/aer.c`, `drivers/pci/hotplug/pciehp_*.c` and `drivers/pci/pci.c` of the kernel. The device
 //! in a line is often the port above the GPU; `join_gpus` finds the GPU.

@@ -1,4 +1,5 @@
-//! `Record`: one record of a kernel log, with its writer, time and text, and conversions of its time. `record_parser` parses it.
+//! `Record`: one record of a kernel log, with its writer (`Origin`), time and text, and conversions of its time.
+//! `record_parser` parses it.
 //!
 //! Formats: `/dev/kmsg` records; `dmesg` with its time formats and `-x`; syslog files; `journalctl` in its short formats
 //! and `-o json`; RFC 5424. The format of `/dev/kmsg` is described in `dev-kmsg` of the kernel documentation.

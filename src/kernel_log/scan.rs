@@ -1,4 +1,5 @@
-//! Functions that search a text for numbers, words and markers. They return `None` if nothing matches.
+//! `after`, `between`, `word`, `decimal`, `hex` and others: find markers, words and numbers in a text.
+//! `unescape`, `unescape_octal`: decode escaped characters.
 
 /// Returns the text after the first `marker`.
 pub(super) fn after<'a>(text: &'a str, marker: &str) -> Option<&'a str> {
@@ -81,7 +82,7 @@ pub(super) fn decimal_after(text: &str, marker: &str) -> Option<u64> {
     decimal(after(text, marker)?.trim_start()).map(|(number, _)| number)
 }
 
-/// Returns the word after `marker`, if there is one.
+/// Returns the word after `marker`, if there is a word.
 pub(super) fn word_after<'a>(text: &'a str, marker: &str) -> Option<&'a str> {
     let (found, _) = word(after(text, marker)?.trim_start());
     let found = found.trim_end_matches('.');

@@ -14,7 +14,7 @@ use crate::kernel_log::scan::decimal;
 /// kernel prints this line with the first message of the next window.
 const NEAR: i64 = 10_000_000;
 
-/// Maximum number of time spans. If there are more, the last one is extended.
+/// Maximum number of time spans. If there are more, the last span is extended.
 const MAX: usize = 64;
 
 /// The times at which lines were suppressed.

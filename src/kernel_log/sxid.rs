@@ -3,8 +3,8 @@
 //! Format: `nvidia-nvswitchN: SXid (PCI:dddd:bb:dd.f): CODE, Fatal|Non-fatal, Link NN TEXT`.
 //!
 //! Source: the NVSwitch part of the open GPU kernel modules 595.45.04. For one error, the driver also prints lines with
-//! severity, engine numbers and raw data; only lines of the format above are counted. Some codes have neither Fatal nor
-//! Non-fatal.
+//! severity, engine numbers and raw data; only lines of the format above are counted. The lines of some codes
+//! do not contain the word Fatal or Non-fatal.
 
 use crate::facts::kernel_log::KernelEventKind;
 use crate::pci::PciAddress;

@@ -1,4 +1,4 @@
-//! Parses the prefixes of text log lines, which `dmesg`, `journalctl` and syslog daemons print before the kernel text.
+//! `parse`: parses a line of a text log, with the prefix that `dmesg`, `journalctl` or a syslog daemon prints.
 //!
 //! `dmesg` shows the kernel buffer, so its lines are from the kernel. A syslog line contains the name of its writer, and
 //! only `kernel:` is trusted. Limits: classic syslog does not protect that name (`logger -t kernel` can use it), so a text

@@ -1,4 +1,5 @@
-//! `reach` and `covers`: the time that the kernel logs cover without a gap.
+//! `reach`, `covers`: the time that the kernel logs cover without a gap.
+//! `last_before`: the end of the newest log before a time. Constants: names of logs, notes about truncated logs.
 //!
 //! The logs of a node can have gaps between them, e.g. if a text log ended last week and a ring buffer begins an hour
 //! ago. "No Xid since" is only true back to the first gap. Limits: a gap inside one log cannot be distinguished from a

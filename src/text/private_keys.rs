@@ -1,7 +1,7 @@
 //! `without_private_keys`: removes private keys that span several lines.
 //!
-//! The other functions clean each line of a log separately, so they would keep all lines of a key after the first. The
-//! beginning or the end of a key can be missing, because only the end of a log is read.
+//! The other functions clean each line of a log separately, so they would keep all lines of a key after its first line.
+//! The beginning or the end of a key can be missing, because only the end of a log is read.
 
 use super::secrets::REDACTED;
 
@@ -17,7 +17,7 @@ enum Inside {
     Rest,
 }
 
-/// Returns the lines without those of private keys. The first line of a key keeps the text before it.
+/// Returns the lines without the lines of private keys. The first line of a key keeps the text before it.
 pub fn without_private_keys<'a>(lines: impl IntoIterator<Item = &'a str>) -> Vec<String> {
     let mut kept: Vec<String> = Vec::new();
     let mut inside = Inside::Nothing;

@@ -58,7 +58,7 @@ pub(super) fn redact(text: &str) -> Cow<'_, str> {
 
 /// Returns whether the text can contain a secret. This check is fast, since it runs for every string of a report.
 fn is_suspicious(text: &str) -> bool {
-    // Numbers, times, PCI addresses and UUIDs contain neither the name of a secret nor the start of a token.
+    // Numbers, times, PCI addresses and UUIDs do not contain the name of a secret or the start of a token.
     let is_of_number = |byte: u8| byte.is_ascii_hexdigit() || matches!(byte, b':' | b'.' | b'-' | b'T' | b'Z');
     if text.bytes().all(is_of_number) {
         return false;
@@ -139,7 +139,7 @@ fn has_port(authority: &str) -> bool {
     !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// Removes the values of `name=value`, `name:value` and similar, if the name is that of a secret. Also returns what the
+/// Removes the values of `name=value`, `name:value` and similar, if this is the name of a secret. Also returns what the
 /// text means for the next word: if the text ends with such a name, the next word is a secret.
 fn without_values(word: &str) -> (String, Next) {
     let mut shown = String::new();

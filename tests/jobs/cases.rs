@@ -518,7 +518,7 @@ async fn a_node_with_several_pods_is_read_once_and_named_with_all_of_them() {
 
 #[tokio::test]
 async fn nccl_is_asked_only_if_the_setting_allows_it() {
-    const NOT_ASKED: &str = "NCCL in the job was not asked: the setting --ask-nccl allows it";
+    const NOT_ASKED: &str = "NCCL in the job was not asked; to allow the question, use --ask-nccl";
     for flags in [&[][..], &["--ask-nccl"]] {
         let mut world = World::healthy();
         world.small().nccl(|_| {});

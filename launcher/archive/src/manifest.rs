@@ -1,4 +1,5 @@
-//! `Manifest`, `NodeEntry`: the first file of an archive: version and time of the archive, its nodes, and the data that could not be read.
+//! `Manifest`, `NodeEntry`: the first file of an archive: its version and time, its nodes, and what could not be read.
+//! `is_context`, `is_version`, `is_kubernetes_version`: check the texts of this file.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,5 @@
-//! `Archive::read`: reads an archive, or the report of one node, from an untrusted file. `ArchiveError`: why a file is rejected.
+//! `Archive::read`: reads an archive, or the report of one node, from an untrusted file.
+//! `ArchiveError`: why a file is rejected.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -59,7 +60,7 @@ const GZIP: [u8; 2] = [0x1f, 0x8b];
 pub enum ArchiveError {
     #[error("the file cannot be read: {0}")]
     Unreadable(#[source] io::Error),
-    #[error("the file is neither an archive of gpu-syringe nor a report of node-probe")]
+    #[error("the file is not an archive of gpu-syringe, and not a report of node-probe")]
     Unknown,
     #[error("the archive is damaged: {0}")]
     Damaged(#[source] io::Error),
@@ -542,7 +543,7 @@ fn check_report(document: &[u8], path: &str) -> Result<ReportStart, ArchiveError
     if start.sections.is_empty() && start.kernel_log.is_empty() {
         let why = match &start.error {
             Some(problem) => format!("the probe failed: {}", clean(&problem.why, 200)),
-            None => "the document is not a report: it has neither sections nor kernel_log".to_owned(),
+            None => "the document is not a report: it has no sections and no kernel_log".to_owned(),
         };
         return Err(ArchiveError::Invalid { path: path.to_owned(), why });
     }

@@ -4,11 +4,11 @@
 //! a UUID, a name by a valid name, and names keep their order. So the answers are the same, apart from the pseudonyms.
 //!
 //! There are two steps. First, the names are collected from the fields that contain names (see `FIELDS`), and from the
-//! metadata and labels of objects. Then every text is replaced: collected names wherever they occur as a word, and
-//! UUIDs, long hexadecimal identifiers, network addresses and mail addresses, which are recognized by their form. PCI
-//! addresses, models, versions and times are not replaced. The texts in the files of a node are replaced in the same
-//! way, and serial numbers in configuration spaces become zeros. The raw kernel log is removed, because lines of other
-//! drivers and programs contain names in unknown forms.
+//! metadata and labels of objects. Then the collected names are replaced in every text, wherever they occur as a word.
+//! UUIDs, long hexadecimal identifiers, network addresses and mail addresses are recognized by their form, and are also
+//! replaced. PCI addresses, models, versions and times are not replaced. The texts in the files of a node are replaced
+//! in the same way, and serial numbers in configuration spaces become zeros. The raw kernel log is removed, because
+//! lines of other drivers and programs contain names in unknown forms.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 

@@ -1,4 +1,5 @@
-//! `Archive::write`: writes an archive. The same content always results in the same bytes.
+//! `Archive::add_node`, `add_unread_node`: add a node to an archive. `Archive::write`: writes the archive to a file.
+//! The same content always results in the same bytes.
 
 use std::io::{self, Write};
 

@@ -1,6 +1,5 @@
-//! Functions that validate a new pod, set its defaults and check Pod Security, before the pod is stored.
-//!
-//! The module includes only the checks of Kubernetes that a probe pod can fail.
+//! `validate`, `set_defaults`, `check_pod_security`: functions that check and complete a new pod before it is stored.
+//! They contain only the checks of Kubernetes that a probe pod can fail.
 
 use std::collections::BTreeSet;
 

@@ -1,8 +1,8 @@
 //! `Authenticator`: accepts only requests with the token of this cluster, and rejects requests from web pages.
 //!
 //! The server listens on loopback, which every user and every browser of the machine can reach. The token prevents
-//! access by other users. The checks of `Host` and `Origin` prevent access by a web page that knows the port, for example
-//! by DNS rebinding.
+//! access by other users. The checks of `Host` and `Origin` prevent access by a web page that knows the port, for
+//! example by DNS rebinding.
 
 use std::fmt::Write;
 use std::net::SocketAddr;

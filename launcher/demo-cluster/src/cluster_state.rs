@@ -1,4 +1,4 @@
-//! `ClusterState`: the state of the cluster, which the API server and the kubelets share.
+//! `ClusterState`: the state of the cluster, which the API server and the kubelets share. `Host`: the facts of a node.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::AtomicU64;

@@ -1,4 +1,5 @@
 //! `Collection`: the objects of one kind by namespace and name, with a limited history of changes for watches.
+//! `Selection`: the objects that a list or watch requests. `Page`: one page of a list.
 //!
 //! Objects are in an `Arc`: a list takes references while the store is locked, and serializes the objects afterwards.
 //! There are no snapshots: the second page of a list shows the objects that exist when that page is requested.
@@ -13,8 +14,8 @@ use crate::selector::{Fields, Labels};
 /// Namespace (empty for cluster-scoped kinds) and name.
 pub(crate) type Key = (String, String);
 
-/// Number of changes of each kind that are kept for watches. A watch that starts at an older version gets 410, as after a
-/// compaction of etcd.
+/// Number of changes of each kind that are kept for watches. A watch that starts at an older version gets 410, as after
+/// a compaction of etcd.
 const HISTORY: usize = 8_192;
 
 /// One change of an object.

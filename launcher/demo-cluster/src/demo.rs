@@ -1,6 +1,7 @@
 //! `demo`: the cluster of `--demo`: a healthy GPU node, two GPU nodes with problems, a node without GPUs, workloads.
 //!
-//! The demo is an archive in the program, `demo.tar.gz`. The tests of this module create the archive from the scenarios.
+//! The demo is an archive in the program, `demo.tar.gz`. The tests of this module create the archive from the
+//! scenarios.
 
 use archive::Archive;
 

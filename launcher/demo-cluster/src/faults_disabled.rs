@@ -1,4 +1,5 @@
-//! `Injector`, `StartInjection`, `ExecInjection` for builds without `test-support`: they have the same functions and inject no faults.
+//! `Injector`, `StartInjection`, `ExecInjection` for builds without `test-support`.
+//! They have the same functions as in the module `faults`, and inject no faults.
 
 use std::time::Duration;
 

@@ -1,4 +1,5 @@
-//! `Fixture`: the initial state of a cluster: nodes, existing objects, denied requests. `Timing`: the duration of each step of a pod.
+//! `Fixture`: the initial state of a cluster: nodes, existing objects, and denied requests (`Denial`).
+//! `Timing`: the duration of each step of a pod. `ExecRefusals`: how an exec is rejected.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,7 +22,8 @@ pub struct Fixture {
     /// The user of the kubeconfig.
     pub user: String,
     pub nodes: Vec<NodeFixture>,
-    /// Existing pods. No kubelet starts their containers, but a kubelet starts ephemeral containers that are added later.
+    /// Existing pods. No kubelet starts their containers, but a kubelet starts ephemeral containers that are added
+    /// later.
     pub pods: Vec<Pod>,
     pub events: Vec<Event>,
     /// Namespaces in addition to `default`, `kube-system`, and the namespaces of the pods and events.

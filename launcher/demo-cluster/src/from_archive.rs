@@ -1,4 +1,5 @@
-//! `Fixture::of_archive`: creates a cluster from an archive. Probes replay the saved reports, and the clock shows the time of the archive.
+//! `Fixture::of_archive`: creates the fixture of a cluster from an archive.
+//! Probes replay the saved reports, and the clock shows the time of the archive.
 
 use std::collections::HashMap;
 

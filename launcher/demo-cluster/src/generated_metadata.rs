@@ -11,7 +11,8 @@ pub(crate) fn now() -> Timestamp {
     Timestamp::now()
 }
 
-/// Distributes consecutive numbers over 64 bits (the finalizer of SplitMix64), so that the derived names differ clearly.
+/// Distributes consecutive numbers over 64 bits (the finalizer of SplitMix64), so that the derived names differ
+/// clearly.
 fn mix(number: u64) -> u64 {
     let mut mixed = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
     mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

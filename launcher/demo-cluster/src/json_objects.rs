@@ -1,5 +1,5 @@
 //! `serve`: serves requests for objects that are stored as JSON: permissions, quota, policies, DaemonSets, machines.
-//! The verbs are `get`, `list`, server-side apply and `delete`.
+//! The verbs are `get`, `list`, server-side apply and `delete`. `put_existing`: stores an object of a fixture.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! The trait `Kind` for stored kinds: the name in a path, and the fields that a selector can use.
+//! `Kind`: the name of a stored kind in paths, and the fields for selectors: `Pod`, `Node`, `Event`, `Namespace`.
 
 use k8s_openapi::api::core::v1::{Event, Namespace, Node, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;

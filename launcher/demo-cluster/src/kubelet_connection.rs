@@ -1,4 +1,4 @@
-//! Functions for `exec` and `log`: find the node of a pod and the container of a request, and check the kubelet.
+//! `node_name`, `container_name`: the node and container of an `exec` or `log`. `check_reachable`: checks the kubelet.
 
 use k8s_openapi::api::core::v1::{Node, Pod};
 

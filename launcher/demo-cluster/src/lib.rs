@@ -1,8 +1,8 @@
 //! `Cluster`: a Kubernetes cluster inside one process, for the demo and the tests of gpu-syringe.
 //! It has an API server on loopback, and kubelets that run the real `node-probe` on facts from a file.
 //!
-//! For gpu-syringe, the cluster behaves like Kubernetes 1.36: verbs, paging, watches, `Status` errors, the phases of a pod.
-//! It is not a general test double for Kubernetes. The cluster stops when the [`Cluster`] is dropped.
+//! For gpu-syringe, the cluster behaves like Kubernetes 1.36: verbs, paging, watches, `Status` errors, the phases of a
+//! pod. It is not a general test double for Kubernetes. The cluster stops when the [`Cluster`] is dropped.
 //!
 //! ```text
 //!   kube client ──HTTP/1.1, websocket──▶ http_server ─┬─ get_and_list, watch ──▶ store ◀── kubelet (one task per pod)
@@ -10,8 +10,8 @@
 //!                                                     └─ exec ──▶ programs ──▶ node_probe::run(facts of the node)
 //! ```
 //!
-//! The API server listens on a free port of 127.0.0.1, without TLS. Each cluster has a random bearer token, which is in its
-//! kubeconfig; requests without the token get 401. Requests from web pages are rejected.
+//! The API server listens on a free port of 127.0.0.1, without TLS. Each cluster has a random bearer token, which is in
+//! its kubeconfig; requests without the token get 401. Requests from web pages are rejected.
 //!
 //! # Modules
 //!

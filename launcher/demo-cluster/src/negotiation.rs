@@ -33,7 +33,8 @@ impl Accepted {
             let parameters: Vec<&str> = parts.collect();
             let weight = parameters.iter().find_map(|one| one.strip_prefix("q="));
             let weight = weight.map_or(1.0, |weight| weight.parse().unwrap_or(0.0));
-            // Tables are not supported. If only the metadata of an object is requested, the whole object is sent in JSON.
+            // Tables are not supported. If only the metadata of an object is requested, the whole object is sent in
+            // JSON.
             let transformed = parameters.iter().find_map(|one| one.strip_prefix("as="));
             if weight <= 0.0 || transformed.is_some_and(|kind| !kind.starts_with("PartialObjectMetadata")) {
                 continue;

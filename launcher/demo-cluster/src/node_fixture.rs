@@ -1,4 +1,5 @@
-//! `NodeFixture`: a node of a fixture, with the facts that a probe reads and the `Node` object.
+//! `NodeFixture`: a node of a fixture and its `Node` object. `NodeFacts`: the facts that a probe reads on the node.
+//! `PROBE_IMAGE`: the image of the probe.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! Functions for the `Ready` condition and the address of a `Node` object.
+//! `ready_condition`, `is_ready`, `set_ready`: the `Ready` condition of a `Node` object. `internal_ip`: its address.
 
 use k8s_openapi::api::core::v1::{Node, NodeCondition};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;

@@ -1,4 +1,4 @@
-//! Functions that serve `create`, `patch`, `delete` and `deletecollection` of pods.
+//! `create`, `patch`, `delete`, `delete_collection`: serve these verbs for pods.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

@@ -1,4 +1,4 @@
-//! `check`: simulates the policies of `gpu-syringe setup --profile hardened`, which admit only the probe.
+//! `check`, `check_connection`: simulate the admission policies of `gpu-syringe setup --profile hardened`.
 //! This code does not evaluate CEL (`tests/policy.rs` does). It compares the fields that distinguish a probe from other
 //! pods, and the commands of an exec.
 

@@ -1,7 +1,7 @@
 //! The trait `Programs`, which starts the programs of container images, and `NodeProbe`, the image of the probe.
 //!
-//! [`NodeProbe`] is the image of the probe with the real `node-probe`, which replays the facts of its node. With the feature
-//! `test-support`, `ShellImages` has images with a shell and other programs.
+//! [`NodeProbe`] is the image of the probe with the real `node-probe`, which replays the facts of its node. With the
+//! feature `test-support`, `ShellImages` has images with a shell and other programs.
 
 use std::pin::Pin;
 

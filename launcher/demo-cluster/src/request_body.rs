@@ -1,4 +1,4 @@
-//! Functions that read and parse the body of a request. A body is read before its request is served.
+//! `read`: reads the body of a request before the request is served. `parse`: parses a body as JSON.
 
 use bytes::Bytes;
 use http::Request;

@@ -27,7 +27,8 @@ impl RequestInfo {
             ["apis", group, version, ref rest @ ..] if !rest.is_empty() => (group, version, rest),
             _ => return None,
         };
-        // If nothing follows, `namespaces/x` is the object x. Otherwise x is the namespace of the resource that follows.
+        // If nothing follows, `namespaces/x` is the object x. Otherwise x is the namespace of the resource that
+        // follows.
         let (namespace, rest) = match *rest {
             ["namespaces", namespace, ref inner @ ..] if !inner.is_empty() => (Some(namespace), inner),
             _ => (None, rest),

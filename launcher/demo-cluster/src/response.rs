@@ -1,4 +1,4 @@
-//! Functions that create HTTP responses: JSON, plain text, and streams of JSON.
+//! `json`, `plain_text`, `json_stream`: create HTTP responses. `Body`, `full`: their body.
 
 use std::convert::Infallible;
 

@@ -1,6 +1,7 @@
 //! `Labels`, `Fields`: parse label and field selectors, and match objects.
 //!
-//! Label selectors: `a=b`, `a==b`, `a!=b`, `a in (x,y)`, `a notin (x,y)`, `a`, `!a`, `a>1`, `a<1`. Field selectors: `a=b`, `a==b`, `a!=b`.
+//! Label selectors: `a=b`, `a==b`, `a!=b`, `a in (x,y)`, `a notin (x,y)`, `a`, `!a`, `a>1`, `a<1`. Field selectors:
+//! `a=b`, `a==b`, `a!=b`.
 
 use std::collections::BTreeMap;
 

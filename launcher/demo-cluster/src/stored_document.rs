@@ -1,4 +1,4 @@
-//! `output`: returns the output of node-probe for a command from a stored document, without parsing the sections of the document.
+//! `output`: returns the output of node-probe for a command from a stored document, without parsing its sections.
 //!
 //! The replay of a complete document prints the same document with another source. Parsing and writing the document
 //! takes longer than all other steps of a probe of an archive.
@@ -44,8 +44,8 @@ struct Data {
     cuda: Option<IgnoredAny>,
 }
 
-/// Returns the output of a command that reads everything; `None` if node-probe must replay the document. This version
-/// of node-probe replays only its own documents without changes.
+/// Returns the output of a command that reads everything; `None` if node-probe must replay the document. For
+/// example, a replay changes a document of another version of node-probe.
 pub(crate) fn output(document: &[u8], arguments: &[String]) -> Option<Vec<u8>> {
     let is_whole = |read: &ReadCommand| {
         read.is_of_everything() && read.since.is_none() && !read.raw_log && read.nccl_ras.is_none() && !read.deep

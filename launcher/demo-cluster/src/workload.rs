@@ -1,4 +1,4 @@
-//! `workload_pod`, `workloads_of`: create running GPU pods, from a number of GPUs or from a node's kubelet allocations.
+//! `workload_pod`, `workloads_of`, `pods_of_facts`: create running GPU pods, from a count or from the facts of a node.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,5 @@
-//! `Event`, `first_faults`, `echoes`: the first fault of several pods or nodes, and the later events on the others that follow from it.
+//! `first_faults`: the first fault among the events (`Event`) of several pods or nodes.
+//! `echoes`: the later events on other pods or nodes that can follow from this fault.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +14,8 @@ use crate::evidence;
 pub(crate) const FOLLOWS: SignedDuration = SignedDuration::from_mins(10);
 /// Maximum difference between the clocks of two nodes.
 pub(crate) const CLOCKS: SignedDuration = SignedDuration::from_secs(5);
-/// Xids that a fault of another GPU, link or process causes: application errors, removed channels, and errors that the peers of a link report.
+/// Xids that a fault of another GPU, link or process causes: application errors, removed channels, and errors that the
+/// peers of a link report.
 const ECHOES: [u32; 8] = [13, 31, 43, 45, 109, 137, 144, 145];
 /// An Xid that both ends of a link report.
 const OF_BOTH_ENDS: u32 = 74;

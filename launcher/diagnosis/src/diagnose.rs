@@ -83,8 +83,8 @@ pub fn diagnose(report: &Report, kubernetes: &KubernetesFacts) -> Diagnosis {
     }
 }
 
-/// Returns the first failing pod of NVIDIA's stack on the node, according to Kubernetes alone, and the container whose log
-/// may contain the reason.
+/// Returns the first failing pod of NVIDIA's stack on the node, according to Kubernetes alone, and the container whose
+/// log may contain the reason.
 pub fn first_failing_pod(kubernetes: &KubernetesFacts) -> Option<(&NvidiaPod, &str)> {
     let report = Report::default();
     let node = Node::new(&report, kubernetes);

@@ -1,4 +1,4 @@
-//! Functions that clean text from a node, and functions that format facts for evidence: times, durations, processes, GPUs, kernel events and sizes.
+//! `data`, `name`, `reason`: clean text from a node. `time`, `process`, `gpus`, `event`, …: format facts for evidence.
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -127,10 +127,10 @@ pub(crate) fn gpus(labels: &[Label]) -> String {
 /// Verbs whose plural is not the singular without its `s`.
 const IRREGULAR: [(&str, &str); 4] = [("is", "are"), ("was", "were"), ("has", "have"), ("does", "do")];
 
-/// Words with a final `s` that are no verbs.
+/// Words with a final `s` that are not verbs.
 const NO_VERBS: [&str; 6] = ["across", "as", "its", "this", "unless", "versus"];
 
-/// Words that stand for one GPU, and for several.
+/// Words about one GPU, each with the words about several GPUs.
 const PRONOUNS: [(&str, &str); 17] = [
     ("eset it", "eset them"),
     ("eturn it ", "eturn them "),
@@ -151,7 +151,8 @@ const PRONOUNS: [(&str, &str); 17] = [
     ("its links", "their links"),
 ];
 
-/// Writes the names of GPUs from [`gpus`] or [`place`] in the place of `{gpu}`, with the verbs and pronouns in the number of the names.
+/// Writes the names of GPUs from [`gpus`] or [`place`] in the place of `{gpu}`, with the verbs and pronouns in the
+/// number of the names.
 pub(crate) fn about(text: &str, names: &str) -> String {
     let names = if names.is_empty() { "the GPUs" } else { names };
     let mut parts = text.split("{gpu}");
@@ -280,7 +281,8 @@ pub(crate) fn capitalized(text: &str) -> String {
     characters.next().map_or_else(String::new, |first| first.to_uppercase().chain(characters).collect())
 }
 
-/// Returns the text with a lower-case first letter, for use within a sentence. Abbreviations such as `NVML` are not changed.
+/// Returns the text with a lower-case first letter, for use within a sentence. Abbreviations such as `NVML` are not
+/// changed.
 pub(crate) fn uncapitalized(text: &str) -> String {
     let mut characters = text.chars();
     match (characters.next(), characters.clone().next()) {

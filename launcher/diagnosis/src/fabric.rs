@@ -1,4 +1,5 @@
-//! `FabricNode`, `SpreadFault`, `spread_faults`: the first fault in an NVLink fabric of several nodes, and the nodes that it affected.
+//! `spread_faults`: the first faults in an NVLink fabric of several nodes, and the nodes that each fault affected.
+//! `FabricNode`: the facts of one node. `SpreadFault`: a fault with the affected nodes.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,4 +1,4 @@
-//! `Diagnosis`, `Finding`, `Scope`, `Action`, `Plan`, `Verdict`: the types of the diagnosis of a node.
+//! `Diagnosis`, `Finding`, `Scope`, `Action`, `Plan`, `Urgency`, `Rma`, `Verdict`: the types of the diagnosis of a node.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! The types of the health of a node and its GPUs. `conclusion::health` computes them.
+//! `Health`, `GpuHealth`, `Deduction`, `HealthStatus`: the health of a node. `conclusion::health` computes the values.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,4 +1,4 @@
-//! Modules of the crate `diagnosis`, which turns the facts of a GPU node into findings, plans and explanations of pods. No I/O.
+//! Modules of the crate `diagnosis`: from the facts of a GPU node to findings, plans and explanations of pods. No I/O.
 //!
 //! Each rule avoids two errors: an alarm about healthy hardware, and a healthy verdict although facts were not read.
 //! Therefore each finding quotes its evidence, and values that could not be read are listed as unknown, never as
@@ -18,13 +18,13 @@
 //! | `chain.rs` | which fault of several pods or nodes came first, and its echoes | `evidence` |
 //! | `evidence.rs` | formats facts for findings | |
 //! | `input/` | the facts, prepared for the rules | `evidence` |
-//! | `messages/` | reads error messages: known ones, and the general shapes of error texts | |
+//! | `messages/` | reads error messages: known messages, and the general shapes of error texts | |
 //! | `rule/` | the parts of a rule: declaration, group, draft of a finding, age of events | `evidence`, `input/` |
 //! | `rules/` | the rules, one folder for each subject | `evidence`, `input/`, `messages/`, `rule/`, its own folder |
 //! | `conclusion/` | merged findings, plan, health, stages, summary, unknown, not checked | `evidence`, `input/`, `rule/` |
 //! | [`explanation`] | explains why a pod failed, hangs or waits | all |
 //! | [`fabric`] | the first fault of an NVLink fabric of several nodes | `chain`, `evidence` |
-//! | [`job`] | compares the pods of a job, and names the one that differs | all |
+//! | [`job`] | compares the pods of a job, and names the pod that differs | all |
 #![forbid(unsafe_code)]
 
 mod chain;

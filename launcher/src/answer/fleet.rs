@@ -56,8 +56,8 @@ pub struct FleetAnswer {
     pub skipped: Vec<FailedNodes>,
     /// Nodes that were not read because of the time or the `limit` of the call. Use a selector to read them.
     pub not_reached: Option<NodeNames>,
-    /// Nodes with findings or differences, worst first. A node that is neither here nor in `failed`, `skipped` or
-    /// `not_reached` has no finding and does not differ from its model.
+    /// Nodes with findings or differences, worst first. All other nodes that were read have no finding and do not
+    /// differ from their model.
     pub nodes: Vec<NodeDetail>,
     /// All nodes that were read, by model.
     pub groups: Vec<ModelGroup>,
@@ -68,8 +68,8 @@ pub struct FleetAnswer {
 }
 
 impl CommandAnswer for FleetAnswer {
-    /// Returns the outcome. If nodes were not read, or not enough of them, the outcome is incomplete, because these nodes may have worse
-    /// findings.
+    /// Returns the outcome. If nodes were not read, or were not read sufficiently, the outcome is incomplete, because
+    /// these nodes may have worse findings.
     fn outcome(&self) -> Outcome {
         let found = Outcome::of_verdict(self.verdict);
         let all_read = self.failed.is_empty() && self.skipped.is_empty() && self.not_reached.is_none();

@@ -1,4 +1,4 @@
-//! Modules of the answers about one node and about many nodes, and of their text for a terminal.
+//! Modules of the answers about a node, many nodes, a job and an Xid code, and of their text for a terminal.
 
 pub(crate) mod fleet;
 pub(crate) mod fleet_page;

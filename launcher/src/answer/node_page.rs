@@ -107,7 +107,7 @@ pub(crate) fn head<T>(answer: &NodeAnswer<T>) -> Page {
     if !plan.is_empty() && !not_requested.is_empty() {
         let node = &probe.node;
         text.push_str(&format!(
-            "\nThe plan follows from {} alone: diagnose_gpu_node for {node} reads everything and returns the final plan.\n",
+            "\nThe plan uses only these sections: {}. diagnose_gpu_node for {node} reads everything and returns the final plan.\n",
             checked.iter().chain(partly_checked).map(ToString::to_string).collect::<Vec<_>>().join(", ")
         ));
     }

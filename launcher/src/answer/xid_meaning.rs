@@ -1,4 +1,4 @@
-//! `XidMeaning`: the meaning of an Xid or SXid code from the catalogue. No cluster is read.
+//! `XidMeaning`: the meaning of an Xid or SXid code from the catalogue, as JSON and as text. No cluster is read.
 
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -89,7 +89,7 @@ pub struct SxidRow {
     /// Effect of the error, if the code alone determines it.
     #[schemars(extend("x-text" = "own"))]
     pub fatality: Option<String>,
-    /// Severity if the line has neither Fatal nor Non-fatal.
+    /// Severity if the line does not contain Fatal or Non-fatal.
     pub severity: Severity,
     /// The action on a Kubernetes node.
     #[schemars(extend("x-text" = "own"))]

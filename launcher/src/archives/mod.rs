@@ -1,4 +1,5 @@
-//! Modules for archives: `save` writes an archive, `open` starts the embedded cluster with an archive. `RawRecords`: kernel log and files.
+//! Modules for archives: `save` writes an archive, `open` starts the embedded cluster with an archive.
+//! `RawRecords`: the kernel log and the files of a node in an archive.
 
 #[cfg(feature = "demo")]
 mod open;

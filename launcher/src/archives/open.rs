@@ -1,4 +1,5 @@
-//! `open`, `open_file`, `raw_records`: open the cluster of the kubeconfig, or the embedded cluster with the archive of `--from` or `--demo`.
+//! `open`: opens the cluster of the kubeconfig, or the embedded cluster with the archive of `--from` or `--demo`.
+//! `open_file`: opens an archive in place of the cluster. `raw_records`: returns the kernel logs and files of its nodes.
 
 use std::collections::BTreeMap;
 use std::fs::File;

@@ -1,4 +1,5 @@
-//! `save`: reads nodes and Kubernetes objects, as the tools do, and writes them into an archive.
+//! `SaveArgs`, `save`: the command `gpu-syringe save`.
+//! It reads nodes and Kubernetes objects, as the tools do, and writes them into an archive.
 
 use std::collections::BTreeSet;
 use std::mem::take;

@@ -1,4 +1,5 @@
 //! `arrange`, `of_topic`: create the help texts: all commands on one screen, the options of each command, the settings.
+//! `examples`, `usage`: the examples and the usage line of a command.
 
 use clap::Command;
 

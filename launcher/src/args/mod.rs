@@ -1,4 +1,5 @@
-//! `read`: parses the command line of `gpu-syringe` into `Arguments`, with defaults from the settings file.
+//! `Cli`, `Command`: the definition of the command line of `gpu-syringe`.
+//! `read`: parses the command line into `Arguments`, with defaults from the settings file.
 
 mod help;
 pub(crate) mod man;
@@ -191,7 +192,7 @@ fn refuse_two_clusters(cli: &Cli, matches: &clap::ArgMatches) -> Result<(), Fail
         Some(id) if !matches!(cli.command, Command::Compare(_)) => {
             let option = format!("--{}", id.replace('_', "-"));
             let why = format!("{option} is about a cluster, but --from names an archive");
-            Err(Failure::usage("Reading the options", why, "Leave out one of the two."))
+            Err(Failure::usage("Reading the options", why, "Leave out this option or --from."))
         }
         _ => Ok(()),
     }

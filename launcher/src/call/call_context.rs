@@ -1,4 +1,5 @@
-//! `CallContext`: the settings, clusters, prober, deadline and cancellation of one call. `EarlierState`: an open archive for comparisons.
+//! `CallContext`: the settings, clusters, prober, deadline and cancellation of one call.
+//! `EarlierState`: an open archive for comparisons.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

@@ -62,7 +62,8 @@ async fn open_side(
     let name = name.to_owned();
     let Some(path) = archive_path(&name) else {
         let node = node_name(&name).map_err(|why| {
-            let next = "Name a node, or an archive: its name contains a slash or ends in .gz, .tgz or .json.";
+            let next =
+                "Specify a node or an archive. The name of an archive contains a slash or ends in .gz, .tgz or .json.";
             Failure::usage(format!("Comparing {name}"), why, next)
         })?;
         let call = call(settings, contexts, prober);

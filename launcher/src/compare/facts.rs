@@ -144,7 +144,7 @@ impl GpuValues {
 }
 
 impl Identity {
-    /// Returns whether both are the same GPU: by UUID if both have one, or else by PCI address.
+    /// Returns whether both are the same GPU: by UUID if both UUIDs are known, or else by PCI address.
     fn is_of(&self, other: &Self) -> bool {
         match (&self.uuid, &other.uuid) {
             (Some(one), Some(two)) => one == two,

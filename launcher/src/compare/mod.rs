@@ -1,4 +1,5 @@
-//! `compare`: compares two readings of a node, or the nodes of two archives. The result is a `Comparison` with the changes of each node.
+//! `compare`: compares two readings of a node, or the nodes of two archives.
+//! The result is a `Comparison` with the changes of each node.
 //!
 //! Modules: `facts`: the values of a node and of each GPU, with the identity of the GPU. `changes`: the differences, worst first.
 
@@ -67,7 +68,7 @@ pub(crate) struct Side {
     /// The argument of the user.
     pub(crate) name: String,
     pub(crate) call: CallContext,
-    /// The context of the cluster, if it is not the current one.
+    /// The context of the cluster, if it is not the current context.
     pub(crate) context: Option<String>,
     pub(crate) nodes: Vec<String>,
     /// The nodes of the archive that were not read, with the reason.
@@ -191,7 +192,7 @@ fn check_names(earlier: &Side, later: &Side) -> Result<(), Failure> {
     let Some(side) = [earlier, later].into_iter().find(is_redacted).filter(|_| earlier.file != later.file) else {
         return Ok(());
     };
-    let why = format!("the names of {} are pseudonyms, which no other archive and no cluster has", side.name);
+    let why = format!("the names of {} are pseudonyms, which do not exist in any other archive or cluster", side.name);
     Err(Failure::usage("Comparing nodes", why, "Compare archives that were saved without --redact."))
 }
 

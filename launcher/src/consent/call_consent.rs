@@ -25,7 +25,7 @@ impl Consent {
         Self { answer, ..self }
     }
 
-    /// Returns the answer of the host's user, if this call has one.
+    /// Returns the answer of the host's user, if this call contains an answer.
     pub fn answer(&self) -> Option<&HostAnswer> {
         self.answer.as_ref()
     }

@@ -1,4 +1,5 @@
 //! `terminal_command_line`: creates the command that a person can run in a terminal to carry out a plan.
+//! `shell_quoted`: quotes a word for a shell.
 
 use std::path::Path;
 

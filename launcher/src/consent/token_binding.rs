@@ -1,4 +1,5 @@
-//! `token_binding`: creates the text to which a token is bound: the action, its target, and who may redeem the token.
+//! `token_binding`: creates the text to which a token is bound: the action and its target.
+//! `redeemer_binding`: adds to this text who may redeem the token.
 
 use serde_json::{Value, json};
 

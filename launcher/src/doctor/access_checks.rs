@@ -59,7 +59,7 @@ pub(super) fn no_server(connection: &Connection, error: Option<&kube::Error>) ->
             format!("{server}: {} (HTTP 403)", clean(&status.message, 200)),
             Fixes::run(
                 "kubectl get --raw /version",
-                "every signed-in user may read the version: sign in, or have this permission restored",
+                "every user who is signed in may read the version. Sign in, or ask an administrator to restore this permission",
             ),
         ),
         Some(error @ kube::Error::SerdeError(json)) if json.is_syntax() => Check::failure(
@@ -186,7 +186,7 @@ pub(super) fn exec(observed: &Observed, settings: &Settings) -> Check {
             format!("something between this machine and the API server rejects websockets: {why}"),
             Fixes::run(
                 "gpu-syringe --via logs diagnose NODE",
-                "this command reads the answer from the log of the pod; or allow websockets in the proxy, or connect to the API server directly",
+                "this command reads the answer from the log of the pod. Other fixes: allow websockets in the proxy, or connect to the API server directly",
             ),
         ),
     }

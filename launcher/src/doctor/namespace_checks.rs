@@ -207,7 +207,7 @@ fn policy(observed: &Observed, fixes: &Fixes<'_>) -> Check {
         Some(PolicyState::InEffect { .. }) if !observed.missing_policies.is_empty() => {
             let missing = observed.missing_policies.join(", ");
             let evidence = format!(
-                "the policy rejects a pod that is not a probe, but these parts, which limit what runs in a probe, are missing: {missing}"
+                "the policy rejects a pod that is not a probe, but parts that limit what runs in a probe are missing: {missing}"
             );
             Check::failure(id, evidence, fixes.harden())
         }

@@ -43,7 +43,7 @@ fn inject(observed: &Observed, settings: &Settings, has_image: bool) -> Check {
         match image {
             Ok(image) => drop(images.insert(image)),
             Err(failure) if has_image => {
-                let why = format!("no upload is needed with a probe image, and none is possible: {}", failure.why);
+                let why = format!("an upload is not possible, and not needed with a probe image: {}", failure.why);
                 return Check::skipped(id, why);
             }
             Err(failure) => {
@@ -141,12 +141,12 @@ fn image_on_nodes(observed: &Observed, settings: &Settings) -> Check {
     Check::warning(
         id,
         format!(
-            "{having} of {} GPU nodes that were read report the image; {without} does not: the first probe on this node pulls the image",
+            "{having} of {} GPU nodes that were read report the image; {without} does not, so the first probe on this node pulls the image",
             nodes.len()
         ),
         Fixes::run(
             "gpu-syringe --via inject diagnose NODE",
-            "this command needs no image of the probe; a kubelet reports at most 50 images, so the node may have the image nevertheless",
+            "this command needs no image of the probe. The node may still have the image, because a kubelet reports at most 50 images",
         ),
     )
 }

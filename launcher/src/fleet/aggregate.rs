@@ -50,7 +50,7 @@ pub(crate) fn aggregate(about: CallSummary, outcomes: Vec<(String, NodeOutcome<N
             NodeOutcome::Read(row) => rows.push(row),
             NodeOutcome::Unprobed(row, failure) => {
                 unprobed += 1;
-                // A failure also has the object that is left behind.
+                // A failure also contains the object that is left behind.
                 rows.push(NodeRow { left_behind: None, ..row });
                 fail(node, failure);
             }
@@ -161,8 +161,8 @@ fn spread_faults(rows: &[NodeRow]) -> impl Iterator<Item = FleetFinding> {
         let names = |nodes: &[&str]| NodeNames::of(nodes.iter().copied(), NAMES_BYTES).names;
         let first = fault.node;
         let mut text = format!(
-            "Repair {first} first ({}): diagnose_gpu_node returns its plan. Faults within 10 min after it: {}. They are consequences on {}, and need no \
-             separate repair if they end.",
+            "Repair {first} first ({}): diagnose_gpu_node returns its plan. These faults occurred within 10 min after it: {}. On {}, these faults are \
+             consequences. They need no separate repair if they end.",
             fault.fault,
             fault.echoes.join(", "),
             names(&fault.victims)

@@ -35,7 +35,7 @@ pub(crate) fn groups(rows: &[NodeRow]) -> Vec<ModelGroup> {
 }
 
 /// The differences that are listed first if several differences occur on the same nodes. They can be the cause of the
-/// others.
+/// other differences.
 const FIRST: [&str; 4] = ["gpus", "driver_version", "kernel", "operating_system"];
 
 /// Returns the outliers with their nodes, fewest nodes first. Several differences on the same nodes are one outlier.

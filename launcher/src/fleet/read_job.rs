@@ -30,7 +30,8 @@ use crate::fleet::parallel_reads::{NodeOutcome, ParallelReads};
 use crate::node_reading::read_node::NodeReading;
 use crate::settings::ProbeMethod;
 
-/// Up to this number, nodes are read one by one. For more nodes, one list of all nodes is cheaper for the API server.
+/// Up to this number, each node is read with its own request. For more nodes, one list of all nodes is cheaper for the
+/// API server.
 const FEW_NODES: usize = 8;
 /// Maximum number of parallel requests for nodes and logs.
 const AT_ONCE: usize = 8;
@@ -43,9 +44,9 @@ const LOG_LINES: usize = 10;
 const NAMES_BYTES: usize = 300;
 /// The name of the NCCL data in `unknown`.
 const NCCL: &str = "nccl";
-const NOT_ASKED: &str = "NCCL in the job was not asked: the setting --ask-nccl allows it";
+const NOT_ASKED: &str = "NCCL in the job was not asked; to allow the question, use --ask-nccl";
 const NO_TIME: &str =
-    "NCCL in the job was not asked: there was not enough time, or the probe or its policy does not permit it";
+    "NCCL in the job was not asked: there was not enough time, or the probe or its policy does not permit the question";
 /// Maximum number of pods in which NCCL is asked.
 const ASKED: usize = 2;
 const WHAT: &str = "Reading the nodes of the job";
@@ -145,8 +146,8 @@ pub(crate) async fn read_job(
         ask_nccl: &ask_nccl,
     };
     let mut outcomes = reads.run(objects, &summarise).await;
-    // An older policy or an older probe may reject the command with the question to NCCL. The processes of the job must
-    // not be able to hide their node either. So the node is read again without the question after any failure.
+    // An older policy or an older probe may reject the command with the question to NCCL. Also, the processes of the
+    // job must not be able to hide their node. So the node is read again without the question after any failure.
     let has_failed = |node: &Node| {
         outcomes
             .iter()

@@ -12,7 +12,7 @@ use crate::call::CallContext;
 pub(crate) struct SelectedNodes {
     /// The named nodes, or the GPU nodes among the nodes that match the selector.
     pub(crate) nodes: Vec<Node>,
-    /// The names of all matching nodes. `None` if the command has neither names nor a selector.
+    /// The names of all matching nodes. `None` if the command has no names and no selector.
     pub(crate) only: Option<std::collections::BTreeSet<String>>,
 }
 

@@ -160,7 +160,7 @@ fn bar(class: &str, scale: &Scale, from: Timestamp, to: Timestamp, why: &str) ->
     format!("<i class=\"{class}\" style=\"left:{left:.2}%;width:{:.2}%\" title=\"{title}\"></i>", right - left)
 }
 
-/// Returns the marks of a lane. Entries that are close to each other are one mark, with a link to the worst one.
+/// Returns the marks of a lane. Entries that are close to each other are one mark, with a link to the worst entry.
 fn marks(incident: &Incident, node: &str, lane: &str, scale: &Scale) -> String {
     let mut groups: Vec<(f64, Vec<(usize, &Entry)>)> = Vec::new();
     for (number, entry) in
@@ -189,7 +189,7 @@ fn marks(incident: &Incident, node: &str, lane: &str, scale: &Scale) -> String {
     groups.iter().map(mark).collect()
 }
 
-/// Returns the times above the lanes of a node. A narrow screen shows fewer of them.
+/// Returns the times above the lanes of a node. A narrow screen shows fewer times.
 fn axis(scale: &Scale) -> String {
     let (mut text, mut last, mut day) = (String::new(), [f64::MIN; 2], String::new());
     for (time, at) in scale.0.iter().filter(|(_, at)| *at <= 100.0 - TICKS[0]) {

@@ -286,7 +286,7 @@ impl Incident {
     /// events.
     fn events_of_cluster(&mut self, events: Result<Vec<ObjectEvent>, Failure>, namespace: &str) -> Vec<ObjectEvent> {
         const OLDER: &str =
-            "the API server has no older events of nodes and pods; by default, it keeps them for an hour";
+            "the API server has no older events of nodes and pods; by default, it keeps events for an hour";
         let (events, why) = match events {
             Ok(events) => (events, OLDER.to_owned()),
             Err(failure) => (Vec::new(), format!("the events of Kubernetes were not read: {}", failure.why)),

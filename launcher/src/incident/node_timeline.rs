@@ -1,4 +1,5 @@
-//! `NodeTimeline`: the kernel events, driver loads, resets and boots in the report of one node, and the gaps in its logs.
+//! `NodeTimeline`: kernel events, driver loads, resets and boots from the report of a node, and the gaps in its logs.
+//! `lane`, `severity`, `what`: the object, the severity and a short text of a kernel event.
 
 use jiff::{SignedDuration, Timestamp};
 use syringe_core::classification::Severity;

@@ -47,7 +47,7 @@ pub(super) fn read(uri: &str) -> Result<ReadResourceResult, ErrorData> {
     };
     let Some(value) = found else {
         let next = match uri.split_once("://") {
-            Some(("xid", _)) => "xid://catalogue lists the known Xids; NVIDIA's catalogue has no other",
+            Some(("xid", _)) => "xid://catalogue lists all Xids of NVIDIA's catalogue",
             Some(("sxid", _)) => "NVIDIA's catalogue has no such SXid; analyze_xid_errors reads the SXids of a node",
             _ => "there are xid://catalogue, xid://CODE (such as xid://79) and sxid://CODE (such as sxid://20034)",
         };

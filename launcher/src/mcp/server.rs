@@ -1,4 +1,6 @@
-//! `Server`: the MCP server, which runs tool calls and serves prompts and resources. `serve`: runs it on standard input and output.
+//! `Server`: the MCP server, which runs tool calls and serves prompts and resources.
+//! `serve`: runs the server on standard input and output.
+//!
 //! The server supports both generations of the protocol: with and without `initialize`.
 
 use std::sync::Arc;
@@ -244,7 +246,7 @@ fn no_method(method: &str) -> ErrorData {
 
 fn parse_error<T: serde::de::DeserializeOwned>(params: Value) -> String {
     serde_json::from_value::<T>(params)
-        .map_or_else(|error| error.to_string(), |_| "the request has another form".to_owned())
+        .map_or_else(|error| error.to_string(), |_| "the request does not have the expected form".to_owned())
 }
 
 /// Returns the answer twice: some hosts pass only the structured content to the model, others only the text.

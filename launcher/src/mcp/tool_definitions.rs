@@ -27,8 +27,8 @@ fn definition(entry: &ToolEntry, contexts: &[String], takes_tokens: bool) -> Too
     if let Some(Value::Object(properties)) = input.get_mut("properties").filter(|_| !takes_tokens) {
         properties.remove("token");
     }
-    // A probe creates and deletes a pod, so the tool is not read-only. The defaults of other hints are left out: a tool has an open world,
-    // and an action is not idempotent.
+    // A probe creates and deletes a pod, so the tool is not read-only. Hints whose default is correct are left out: a
+    // tool has an open world, and an action is not idempotent.
     let annotations = ToolAnnotations::with_title(entry.title).read_only(!entry.probes).destructive(entry.destructive);
     let annotations = if entry.destructive { annotations } else { annotations.idempotent(true) };
     Tool::new(entry.name, format!("{} {DATA}", entry.description), Arc::new(input))

@@ -1,7 +1,8 @@
-//! `failure`: turns a problem in the document of a node into a failure, with the next step from a table. `replace_advice_to_use_a_pod`: changes next steps that mention `--via pod`.
+//! `failure`: turns a problem in the document of a node into a failure, with the next step from a table.
+//! `replace_advice_to_use_a_pod`: changes next steps that mention `--via pod`.
 //!
-//! A node can write anything into its document. So text of a node is quoted, and this module chooses the next step by
-//! the code of the problem, so that no text of a node becomes an instruction of gpu-syringe.
+//! A node can write anything into its document. So text of a node is quoted. This module chooses the next step by the
+//! code of the problem: no text of a node becomes an instruction of gpu-syringe.
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;

@@ -1,4 +1,5 @@
-//! `read`, `read_or_api_only`: read one node: read the Node object, run the probe, and make the diagnosis.
+//! `read`, `read_or_api_only`: read the Node object, run the probe, and make the diagnosis (`NodeReading`).
+//! `with_kubernetes`: adds the data from the Kubernetes API if no probe ran. `section`: returns a section of the report.
 
 use std::time::Duration;
 
@@ -239,8 +240,8 @@ pub(crate) async fn read_or_api_only(
 }
 
 /// Completes the reading of one of many nodes. If no probe ran, adds the findings from the Kubernetes API, as in a call
-/// about one node. A failure is kept: together with the reading if the API reports a problem of the node, otherwise
-/// alone. `pods`: the pods on the node, if they are already listed and no other data is to be read.
+/// about one node. After a failure, returns the failure alone, or with the reading if the API reports a problem of the
+/// node. `pods`: the pods on the node, if they are already listed and no other data is to be read.
 pub(crate) async fn with_kubernetes(
     connection: &Connection,
     kubernetes: &Node,
@@ -384,7 +385,7 @@ impl NodeReading {
         since: Option<&Since>,
     ) -> Result<(), String> {
         let failed = |why: String| format!("kernel lines in the node's log files: {why}");
-        // A kubelet that does not report does not serve its log either.
+        // A kubelet that does not report also does not serve its log.
         if is_silent(kubernetes) {
             return Err(failed("the kubelet of the node does not report".to_owned()));
         }

@@ -1,4 +1,5 @@
-//! Modules for the admission policies of a set-up. Functions and constants for the names of the policies and their variables.
+//! Modules for the admission policies of a set-up.
+//! Functions and constants for the names of the policies and their variables.
 
 pub(crate) mod admitted_image;
 pub(crate) mod values;

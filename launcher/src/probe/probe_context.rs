@@ -46,7 +46,7 @@ pub(super) struct ProbeContext {
     pub(super) record: Arc<AuditRecord>,
     /// Objects that this call created or tried to create, and that have no line in the audit log yet.
     pub(super) begun: Mutex<Vec<OpenProbe>>,
-    /// Whether the call changes the node. An action is neither repeated nor interrupted.
+    /// Whether the call changes the node. An action is not repeated and not interrupted.
     pub(super) is_action: bool,
     /// Notified when the API server has admitted the pod.
     pub(super) admitted: Notify,
@@ -206,7 +206,7 @@ impl ProbeContext {
         Failure::new(what, "gpu-syringe panicked", "This is a defect of gpu-syringe: please report it with the log.")
     }
 
-    /// Returns the failure of a probe if neither its pod nor a response could be read.
+    /// Returns the failure of a probe whose pod could not be read and that gave no response.
     pub(super) fn lost_contact(&self, why: &str) -> Failure {
         let server = &self.connection.server;
         Failure::new(

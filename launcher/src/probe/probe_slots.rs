@@ -58,7 +58,7 @@ impl ProbeSlots {
 /// A call that is waiting for a slot. It is dropped when the call stops waiting.
 struct Queued<'a> {
     waiting: &'a AtomicU32,
-    /// Number of calls that are waiting before this one.
+    /// Number of calls that are waiting before this call.
     before: u32,
 }
 

@@ -148,8 +148,8 @@ impl Prober {
         self.reading_context(connection, request, Arc::new(|_| ()), record)
     }
 
-    /// Changes a node. Works like [`Self::probe`], but starts only after a line is in the audit log. Neither the caller nor
-    /// the exit of the program cancels an action, because an interrupted reset is worse than a late one.
+    /// Changes a node. Works like [`Self::probe`], but starts only after a line is in the audit log. An action
+    /// continues if the caller gives up or the program exits, because an interrupted reset is worse than a late reset.
     pub(crate) async fn act(
         &self,
         connection: &Connection,

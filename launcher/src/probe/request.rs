@@ -12,7 +12,7 @@ use super::target_container::TargetContainer;
 pub enum Phase {
     /// Other probes of this launcher are in flight; the pod is created when a slot is free.
     Queue {
-        /// Number of calls that are waiting before this one.
+        /// Number of calls that are waiting before this call.
         before: u32,
         /// Maximum number of probes in flight.
         limit: u16,

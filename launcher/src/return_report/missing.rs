@@ -35,18 +35,18 @@ pub(super) fn of(report: &ReturnReport, gpu: &Gpu, read: &Report) -> Vec<Missing
     let device = gpu.uuid.clone().or_else(|| Some(gpu.pci.as_ref()?.sysfs().to_owned())).unwrap_or_default();
     let is_lost = gpu.lost.is_some() || gpu.index.is_none();
     let why_unread = match is_lost {
-        true => "NVML cannot read the GPU now: read it after a reboot, or from the label of the board",
+        true => "NVML cannot read the GPU now: read the value after a reboot, or from the label of the board",
         false => "the driver did not return it",
     };
     add(
         true,
         "bug report of the driver",
-        "vendors ask for it with each return; take it before the next reboot",
+        "vendors ask for this report with each return; create the report before the next reboot",
         Some("nvidia-bug-report.sh".to_owned()),
     );
     let why = "the vendor of the server provides the program (fieldiag, partnerdiag), and many vendors require its log";
     add(true, "result of the field diagnostic", why, None);
-    let why = "it shows whether the fault can be reproduced under load; drain the GPU first";
+    let why = "this diagnostic shows whether the fault occurs under load; move the workloads off the GPU first";
     add(!is_lost, "diagnostic of DCGM", why, gpu.index.map(|index| format!("dcgmi diag -r 3 -i {index}")));
     for (name, what) in [
         ("serial number", "serial number of the GPU"),

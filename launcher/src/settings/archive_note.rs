@@ -17,7 +17,7 @@ pub(crate) struct ArchiveNote {
     pub(crate) note: Option<String>,
     /// Whether names and identifiers are pseudonyms.
     pub(crate) redacted: bool,
-    /// Whether the archive is the one that is embedded in this program.
+    /// Whether the archive is the demo archive, which is embedded in this program.
     #[serde(skip)]
     pub(crate) is_demo: bool,
 }

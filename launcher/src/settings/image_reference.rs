@@ -1,4 +1,5 @@
 //! `ImageReference`: parses image names, for the settings, the admission policy, and the images that kubelets report.
+//! `PINNED`, `refusal`: which image names the admission policy admits, and why it does not admit a name.
 
 /// Length of the hexadecimal digits of a SHA-256.
 const SHA256_DIGITS: usize = 64;

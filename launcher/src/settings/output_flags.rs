@@ -1,4 +1,5 @@
 //! `OutputSettings`: flags for the output of a command: format, colours, exit status, progress, requests, log.
+//! `all_settings`: the flags of the launcher and of the output together.
 
 use clap::builder::FalseyValueParser;
 use clap::{ArgAction, Args, Command, ValueEnum};
@@ -42,7 +43,7 @@ pub enum LogFormat {
 /// When to use colours.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum ColorWhen {
-    /// On a terminal, if neither NO_COLOR nor TERM=dumb is set
+    /// On a terminal, unless NO_COLOR or TERM=dumb is set
     #[default]
     Auto,
     /// Also in a pipe

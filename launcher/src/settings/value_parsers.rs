@@ -1,4 +1,5 @@
-//! `KeyValue`, `TolerationArg`, `PodRef`, `digest`: parse values of settings. `image`: applies a mirror and a digest.
+//! `KeyValue`, `TolerationArg`, `PodRef`, `EphemeralPod`, `path`, `digest`: parse values of settings.
+//! `image`: applies a mirror and a digest to an image reference.
 
 use std::convert::Infallible;
 use std::fmt;

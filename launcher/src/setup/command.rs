@@ -19,9 +19,9 @@ use kube_read::{Connection, Contexts};
 
 /// The risk of the trial profile, which is shown to the user before the profile is applied.
 const TRIAL_RISK: &str = "Without the policy, whoever may create pods in this namespace has root on every node of the cluster: \
-     nothing limits what a privileged pod runs. This includes the nodes of the control plane. The hardened profile, applied later, \
-     does not undo what such a pod has done. Use the trial profile on test clusters or with users who are administrators \
-     anyway; --profile hardened --image REGISTRY/PATH@sha256:DIGEST is recommended.";
+     nothing limits what a privileged pod runs. This includes the nodes of the control plane. If you apply the hardened profile later, \
+     it does not undo what such a pod has done. Use the trial profile on test clusters, or if all users are administrators \
+     anyway. The recommended profile is --profile hardened --image REGISTRY/PATH@sha256:DIGEST.";
 
 /// Users and groups that include every user or every component of the cluster.
 const ANYBODY: [&str; 5] =

@@ -70,7 +70,7 @@ impl Installed {
                 what(),
                 "the namespace exists and was not created by gpu-syringe; setup would allow privileged pods in it",
                 format!(
-                    "Choose another namespace. If this namespace is only for the probes, hand it over to setup; run: \
+                    "Choose another namespace. If this namespace is only for the probes, hand the namespace over to setup. To do this, run: \
                         kubectl label namespace {name} {}={} (setup --uninstall then deletes the namespace with \
                         everything in it).",
                     LABEL.0, LABEL.1

@@ -1,4 +1,5 @@
-//! `Parameters`, `Profile`: fill the templates of the files in `deploy/` with the values of one set-up.
+//! `Profile`: the scope of a set-up. `Parameters`: its values, and the files of `deploy/` with these values.
+//!
 //! `gpu-syringe setup` applies the text that it prints, so `kubectl apply` of the printed text has the same result.
 
 use std::fmt::Write;

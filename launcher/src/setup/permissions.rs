@@ -1,5 +1,7 @@
-//! `GRANTS`: the permissions that gpu-syringe uses. `rules`, `table`: write them as YAML for a role, and as a table for the documentation.
-//! The table is the source of the Roles in `deploy/rbac.yaml`, of the table in `docs/permissions.md` and of the checks of
+//! `GRANTS`: the permissions that gpu-syringe uses.
+//! `rules`, `table`: write the permissions as YAML for a role, and as a table for the documentation.
+//!
+//! `GRANTS` is the source of the Roles in `deploy/rbac.yaml`, of the table in `docs/permissions.md` and of the checks of
 //! `gpu-syringe doctor`.
 
 use std::fmt::Write;

@@ -1,4 +1,5 @@
 //! `Rows`: a table that fits the terminal. Columns are left out, and cells are wrapped between words.
+//! `cell`, `pci_cell`, `second`, `age`, `counted`: format values.
 
 use syringe_core::pci::PciAddress;
 use textwrap::core::display_width;
@@ -23,9 +24,9 @@ const NOTE_INDENT: &str = "    ";
 pub struct Rows {
     heads: Vec<String>,
     rows: Vec<Vec<String>>,
-    /// Columns that a narrow terminal does not show. The first one is left out first.
+    /// Columns that a narrow terminal does not show. The first column in this list is left out first.
     optional: Vec<usize>,
-    /// The column of prose, if there is one.
+    /// The column of prose, if the table has such a column.
     note: Option<usize>,
 }
 
@@ -40,7 +41,7 @@ impl Rows {
         Self { heads: heads.into_iter().collect(), rows: Vec::new(), optional: Vec::new(), note: None }
     }
 
-    /// Sets the columns that a narrow terminal does not show. The first one is left out first.
+    /// Sets the columns that a narrow terminal does not show. The first column in this list is left out first.
     #[must_use]
     pub(crate) fn optional(mut self, heads: &[&str]) -> Self {
         self.optional = heads.iter().filter_map(|head| self.column(head)).collect();
@@ -110,7 +111,7 @@ impl Rows {
         // Columns without a value are left out even if they fit.
         let is_empty = |index: &usize| self.rows.iter().all(|row| row.get(*index).is_none_or(|cell| is_blank(cell)));
         shown.retain(|index| *index == 0 || !is_empty(index));
-        // A wider terminal never shows fewer columns than a narrower one, which prints the prose below the row.
+        // A wider terminal never shows fewer columns than a narrower terminal, which prints the prose below the row.
         for index in &self.optional {
             if self.fits(&shown, width) || width >= NARROW && self.fits(&shown, NARROW - 1) {
                 break;
@@ -221,7 +222,7 @@ pub(crate) fn second(time: jiff::Timestamp) -> String {
     jiff::Timestamp::from_second(time.as_second()).map_or_else(|_| time.to_string(), |time| time.to_string())
 }
 
-/// Formats a duration in the largest unit that has at least two of it: `90 s`, `5 min`, `3 h`, `2 d`.
+/// Formats a duration in the largest unit in which the value is at least 2: `90 s`, `5 min`, `3 h`, `2 d`.
 pub(crate) fn age(seconds: i64) -> String {
     match seconds {
         ..120 => format!("{seconds} s"),
@@ -305,7 +306,7 @@ mod tests {
     }
 
     proptest! {
-        /// For any cells, a wider terminal shows the columns of a narrower one.
+        /// For any cells, a wider terminal shows the columns of a narrower terminal.
         #[test]
         fn a_wider_terminal_never_shows_fewer_columns(
             cells in prop::collection::vec(prop::collection::vec("(-|[a-z0-9]{1,30}( [a-z]{1,12}){0,5})", 5), 1..4),

@@ -57,7 +57,7 @@ pub struct XidArgs {
     /// Duration back from now (24h, 7d) or RFC 3339 time; by default the whole log
     #[arg(long, value_name = "WHEN")]
     pub since: Option<Since>,
-    /// Kubeconfig context; the current one by default
+    /// Kubeconfig context; by default the current context
     #[arg(skip)]
     pub context: Option<String>,
 }
@@ -93,7 +93,7 @@ fn node_or_code(text: &str) -> Result<String, &'static str> {
     match code_in(text) {
         None if is_log(text) => Ok(text.to_owned()),
         None if std::path::Path::new(text).is_file() => {
-            Err("this is a file, which is read from standard input: cat FILE | gpu-syringe xid - (a node: node/NAME)")
+            Err("this is a file. To read a file, run: cat FILE | gpu-syringe xid -. If this is a node, use node/NAME")
         }
         Some(_) => Ok(text.to_owned()),
         None => node_name(text).map(|_| text.to_owned()),

@@ -25,11 +25,11 @@ pub(crate) struct CompareNodesArgs {
     #[arg(value_name = "NODE", help = NODE_HELP, value_parser = node_name)]
     #[schemars(length(max = 253))]
     node_name: String,
-    /// Another node, such as a healthy one (default: the node in the user's archive)
+    /// Another node, for example a healthy node (default: the node in the user's archive)
     #[arg(value_name = "OTHER", help = NODE_HELP, value_parser = node_name)]
     #[schemars(length(max = 253))]
     other_node: Option<String>,
-    /// Kubeconfig context; the current one by default
+    /// Kubeconfig context; by default the current context
     #[arg(skip)]
     context: Option<String>,
 }

@@ -25,7 +25,7 @@ use crate::tools::tool::Tool;
 use kube_read::Failure;
 use syringe_macros::omit;
 
-/// Why the report has no start of CUDA although it was asked for.
+/// The reason why CUDA was not started, although the call requested the start.
 const NOT_STARTED: &str = "CUDA was not started: the host was not read, the time that was left was not enough (--call-timeout), \
      or the answer is from an archive without a start of CUDA";
 
@@ -46,7 +46,7 @@ pub struct DiagnoseArgs {
     #[arg(long, help = "Also start CUDA (cuInit, no context) in a process without privileges on the node")]
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub deep: bool,
-    /// Kubeconfig context; the current one by default
+    /// Kubeconfig context; by default the current context
     #[arg(skip)]
     pub context: Option<String>,
 }

@@ -63,7 +63,7 @@ pub struct AllocationArgs {
     #[arg(short = 'A', long, conflicts_with = "namespace")]
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub all_namespaces: bool,
-    /// Kubeconfig context; the current one by default
+    /// Kubeconfig context; by default the current context
     #[arg(skip)]
     pub context: Option<String>,
 }
@@ -87,7 +87,7 @@ pub struct PodAllocation {
     pub resources: Vec<ResourceUse>,
     /// Pods that request or use GPUs, those with the most GPUs first.
     pub pods: Vec<PodRow>,
-    /// Number of pods with GPUs in namespaces other than the requested one.
+    /// Number of pods with GPUs in namespaces other than the requested namespace.
     pub pods_in_other_namespaces: Option<usize>,
     /// Device allocations and processes that belong to no pod of the node. Only with `resolve_devices`.
     #[serde(skip_serializing_if = "Leftovers::is_empty")]

@@ -55,7 +55,7 @@ pub struct KillArgs {
     /// Token from an earlier answer of this tool
     #[arg(skip)]
     pub token: Option<String>,
-    /// Kubeconfig context; the current one by default
+    /// Kubeconfig context; by default the current context
     #[arg(skip)]
     pub context: Option<String>,
 }
@@ -195,7 +195,7 @@ impl OperatorAction for KillArgs {
             plan.push_str(&format!("The process started at {}.\n", crate::terminal::table::second(started)));
         }
         if let Some(bytes) = done.memory_before_bytes {
-            plan.push_str(&format!("{} are in use on the GPU.\n", gibibytes(bytes)));
+            plan.push_str(&format!("GPU memory in use: {}.\n", gibibytes(bytes)));
         }
         if let Some(uid) = process.and_then(|process| process.pod_uid.as_deref()) {
             plan.push_str(&match pod_description::describe_pod(connection, node_name, uid).await {
@@ -208,7 +208,7 @@ impl OperatorAction for KillArgs {
             plan.push('\n');
         }
         plan.push_str(&format!(
-            "SIGTERM first; SIGKILL if the process is still running after {} s. Unsaved work will be lost.",
+            "The process gets SIGTERM first. If it is still running after {} s, it gets SIGKILL. Unsaved work will be lost.",
             self.grace()
         ));
         plan

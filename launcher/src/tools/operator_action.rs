@@ -253,8 +253,8 @@ impl<D: OperatorAction> ActionSession<'_, D> {
         Ok(ActionAnswer {
             outcome: "awaiting_consent".to_owned(),
             summary: format!(
-                "Nothing was done. Show the plan to the user; only if they agree, call {} again with the same arguments and \
-                 this token within {} s.",
+                "Nothing was done. Show the plan to the user. Only if the user agrees, call {} again with the same arguments \
+                 and this token within {} s.",
                 D::TOOL,
                 TOKEN_LIFETIME.as_secs()
             ),

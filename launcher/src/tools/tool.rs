@@ -1,4 +1,5 @@
-//! The trait `Tool`; `ToolEntry`: a tool without its Rust types; `RenderedAnswer`: an answer as JSON and as text; `run`: runs a tool.
+//! The trait `Tool`. `ToolEntry`: a tool without its Rust types. `run`: runs a tool.
+//! `RenderedAnswer`: an answer as JSON and as text.
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;

@@ -1,4 +1,4 @@
-//! Reads the facts about one GPU that an action needs (`GpuReader`): identity, processes, memory in use.
+//! `GpuReader`: reads the facts about one GPU that an action needs: identity, processes, memory in use.
 //!
 //! The facts come from NVML, which may hang. Therefore, NVML is called in a separate process, and values that do not
 //! arrive in time are unknown.
@@ -45,7 +45,7 @@ pub(super) struct GpuReader {
 }
 
 impl GpuReader {
-    /// Returns the GPU with this UUID; `None` if neither NVML nor the kernel module has this GPU. If NVML does not
+    /// Returns the GPU with this UUID; `None` if NVML and the kernel module do not list this GPU. If NVML does not
     /// respond, or has lost the GPU, the number of its device file comes from the files of the kernel module.
     pub(super) fn read(&self, uuid: &str) -> Option<GpuFacts> {
         let problem = match self.ask(uuid) {

@@ -105,7 +105,7 @@ impl DriverRoot {
     }
 
     /// Runs one command. A command that takes longer than `time` is not interrupted, because an interrupted reset is
-    /// worse than a slow one. The command continues as long as the container of the probe exists.
+    /// worse than a slow reset. The command continues as long as the container of the probe exists.
     ///
     /// The program also holds `lock` open, so that no other process gets the lock while the program runs.
     pub(super) fn run(&self, job: SmiCommand, gpu: &str, time: Duration, lock: &File) -> (CompletedStep, End) {

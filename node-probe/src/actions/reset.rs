@@ -170,8 +170,8 @@ impl Execution<'_> {
         end == End::Code(0)
     }
 
-    /// Returns the result if nvidia-smi failed or hung while it switched persistence mode off. The mode may be off
-    /// nevertheless.
+    /// Returns the result if nvidia-smi failed or hung while it switched persistence mode off. The mode may still have
+    /// been switched off.
     fn not_switched_off(self, end: End, mut steps: Vec<CompletedStep>) -> ResetAction {
         let said = steps.last().map(|step| step.message.as_str()).unwrap_or_default();
         let why = match end {

@@ -1,4 +1,5 @@
-//! A lock file (`Lock`) that lets only one reset run on a node at a time.
+//! `Lock`: a lock file that lets only one reset run on a node at a time.
+//! `reset_is_running`: whether a reset holds the lock.
 //!
 //! The lock file is in the node's `/run`, and only root can open it. A container could lock a file that it can open, such as
 //! nvidia-smi, forever. The lock belongs to the open file: it is released when this process and every nvidia-smi that

@@ -185,7 +185,7 @@ impl Collector {
         }
     }
 
-    /// Reads `/proc` once, for the processes that NVML lists and for those with an open device file.
+    /// Reads `/proc` once, for the processes that NVML lists and for processes with an open device file.
     fn start_process_thread(&mut self, waited: Duration) {
         if self.processes_started || !self.needed.has(SectionName::Processes) {
             return;

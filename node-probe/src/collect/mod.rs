@@ -1,4 +1,4 @@
-//! `collect`: reads every requested section of this machine. NVML is opened once, and every wait has a deadline.
+//! `collect`, `collect_for_reset`: read the requested sections of this machine in threads, with a deadline.
 //!
 //! A GPU that fell off the bus can block NVML forever, and reading `/proc/PID/cmdline` can also block if the process
 //! hangs in the driver. Therefore, each source has its own thread, and the main thread only waits for results. NVML
@@ -9,8 +9,8 @@
 //!   host thread     host, kubelet                                                         ├─▶ Collector ─▶ Report
 //!   log thread      kernel log                                                            │
 //!   process thread  (starts when NVML's lists have arrived or failed) ────────────────────┘
-//!   NCCL thread     what NCCL in a pod says, if asked: not a section
-//!   then            CUDA is started, if asked: it would change what the others read
+//!   NCCL thread     the status of NCCL in a pod, if requested (not a section)
+//!   after that      CUDA is started, if requested (earlier, the start would change what the threads read)
 //! ```
 
 #[cfg(test)]

@@ -1,4 +1,5 @@
-//! `start_threads`: starts threads that read the host, kubelet and kernel log sections. `deliver`: sends a section.
+//! `start_threads`: starts the threads that read the sections `host`, `kubelet` and `xid`. `deliver`: sends a section.
+//! `SectionResult`: a message of any thread that reads.
 
 use std::sync::mpsc::Sender;
 use std::thread;
@@ -56,8 +57,8 @@ pub(super) fn start_threads(
                 |section| SectionResult::Host(Box::new(section)),
                 || {
                     let mut section = host::read(&paths, options);
-                    // The facts are read first, so that files that block do not take their time. A device that is being
-                    // reset must not be read.
+                    // The facts are read before the files, because a file that blocks would use up the time for the
+                    // facts. A device that is being reset must not be read.
                     if raw_log && may_read_raw_files {
                         bounded::add_problems(&mut section);
                         let _ = sender.send(SectionResult::RawFiles(host::raw_files::read(&paths)));

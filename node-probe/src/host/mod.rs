@@ -11,7 +11,8 @@
 //!   driver/      versions of the driver ── load, version, kernel_module_file, nvml_library, library_folders, device_files,
 //!                uninitialized_gpus
 //!   levels/      file systems, clock, CPUs, limits
-//!   process/     /proc/PID ── section (who uses the GPUs), blocked_threads, open_device_files, daemons, services, action_facts
+//!   process/     /proc/PID ── section (who uses the GPUs), blocked_threads, open_device_files, daemons, services,
+//!                units, action_facts
 //!   kubelet/     device allocation ── dra, pod_resources (grpc, protobuf), nvidia_stack, stack_log
 //!   runtime/     the container runtime ── containerd, crio, toolkit, cdi/, container_devices, container_view
 //!   raw_files    files of the driver and configuration spaces, for people
@@ -77,7 +78,7 @@ pub(crate) struct ContainerOptions<'a> {
 pub(crate) fn read(paths: &Paths, options: ContainerOptions<'_>) -> Section<Host> {
     let mut problems = Vec::new();
     let functions = pci::nvidia(paths).unwrap_or_else(|error| {
-        let next_step = "Give the probe the sysfs of the host: a privileged pod has it at /sys.";
+        let next_step = "Mount the sysfs of the host for the probe. In a privileged pod, it is mounted at /sys.";
         problems.push(files::problem("sysfs", "GPUs on the PCI bus (/sys/bus/pci/devices)", error, next_step));
         Vec::new()
     });

@@ -1,7 +1,7 @@
 //! `read`: reads the driver's files in `/proc/driver/nvidia` and PCI configuration spaces, for `--raw-log`.
 //!
-//! The configuration spaces are those of NVIDIA's GPUs and NVSwitches and of the bridges above them. The files are for
-//! people and vendors. No rule reads them.
+//! Configuration spaces of NVIDIA's GPUs and NVSwitches are read, and of the bridges above these devices. The files are
+//! for people and vendors. No rule reads these files.
 //!
 //! Only regular files with known names are read. The kernel creates these files, but users can choose some of the texts
 //! in them (parameters of the module).
@@ -25,7 +25,7 @@ const OF_DRIVER: [&str; 3] = ["version", "params", "registry"];
 const OF_GPU: [&str; 2] = ["information", "registry"];
 /// Maximum number of files. A node of 16 GPUs and 12 NVSwitches has about 150.
 const MAX_FILES: usize = 256;
-/// Maximum size of a text file. They usually have about 1 KiB.
+/// Maximum size of a text file. Text files usually have about 1 KiB.
 const MAX_TEXT: usize = 16 << 10;
 /// Maximum number and length of the lines of a text file.
 const MAX_LINES: usize = 256;
@@ -39,7 +39,7 @@ const BLOCK: usize = 256;
 /// Size of the vendor and device ID. The kernel reads both from the device in one access.
 const IDENTITY: usize = 4;
 
-/// Reads the files, those of the driver first.
+/// Reads the files. The files of the driver come first.
 pub(crate) fn read(paths: &Paths) -> Vec<RawFile> {
     let gpus = files::names(&paths.proc.join(GPUS)).unwrap_or_default();
     let gpus = gpus.iter().filter_map(|name| PciAddress::parse(name).map(|_| format!("{GPUS}/{name}")));

@@ -1,4 +1,5 @@
-//! Reads facts about the machine: operating system, uptime, memory, huge pages, NUMA, IOMMU, kernel modules.
+//! `operating_system`, `uptime_seconds`, `memory`, `hugepages`, `iommu`: read facts about the machine.
+//! `numa_nodes`, `numa_balancing`: NUMA. `modules`, `rdma_modules_missing`: kernel modules.
 
 use std::io;
 

@@ -1,4 +1,5 @@
-//! `run`: reads the kernel messages of earlier boots with the `journalctl` of the host, in the root of the host.
+//! `command`, `run`: create and run the `journalctl` command that prints the kernel messages of earlier boots.
+//! `exists`: whether there is a journal. `become_in_root`: executes `journalctl` in the root of the host.
 //!
 //! Only journalctl can read the format of the journal. Time and output are limited, and a journalctl that hangs is
 //! killed. The journal is read backwards, with the newest entry first, so that a limit leaves out the oldest entries:

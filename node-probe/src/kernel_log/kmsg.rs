@@ -1,4 +1,5 @@
 //! `drain`: reads the kernel's ring buffer from `/dev/kmsg`, one record per read, oldest first, without waiting.
+//! `clocks`: the time since boot, and the wall-clock time of boot.
 //!
 //! Source: the kernel's `dev-kmsg` documentation. Reading does not consume records.
 

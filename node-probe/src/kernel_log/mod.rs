@@ -142,7 +142,7 @@ fn open_one(place: &Path) -> io::Result<Buffer> {
     if kind.is_char_device() || kind.is_file() {
         Ok(Buffer { file, path: place.to_owned(), live: kind.is_char_device() })
     } else {
-        Err(io::Error::other("neither a device nor a file"))
+        Err(io::Error::other("not a device and not a regular file"))
     }
 }
 
@@ -239,7 +239,7 @@ fn no_buffer(error: &io::Error) -> Problem {
             "A privileged pod has /dev/kmsg. Without this file, the kernel log of this boot cannot be read."
         }
         io::ErrorKind::PermissionDenied => {
-            "kernel.dmesg_restrict=1 requires CAP_SYSLOG: run the probe privileged to read the Xids of this boot."
+            "kernel.dmesg_restrict=1 requires CAP_SYSLOG. To read the Xids of this boot, run the probe in a privileged container."
         }
         _ => "Run on the node: dmesg -T | grep -i -e NVRM -e AER.",
     };

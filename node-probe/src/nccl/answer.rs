@@ -76,7 +76,7 @@ impl Place {
     }
 }
 
-/// Reads a JSON document.
+/// Parses the JSON document of an answer.
 ///
 /// # Errors
 ///
@@ -194,7 +194,7 @@ impl<'de> Deserialize<'de> for Host {
     }
 }
 
-/// A list of at most `MAX` entries, each converted from its JSON before the next one is read.
+/// A list of at most `MAX` entries, each converted from its JSON before the next entry is read.
 struct List<T, J, const MAX: usize>(Vec<T>, std::marker::PhantomData<J>);
 
 impl<'de, T, J, const MAX: usize> Deserialize<'de> for List<T, J, MAX>

@@ -35,7 +35,7 @@ const TOO_OLD: &str =
 /// Requests the status until `end`. `check` tests whether the address still belongs to the pod. It is called after each
 /// connection, before the first line is sent.
 pub(super) fn ask(address: SocketAddr, end: Instant, check: impl Fn() -> io::Result<()>) -> io::Result<Answer> {
-    let mut last = io::Error::other("not asked");
+    let mut last = io::Error::other("no request was sent");
     for _ in 0..TRIES {
         match greeted(address, end.min(Instant::now() + GREETING_TIME), &check) {
             Ok(stream) => return Connection { stream, end }.status(),

@@ -70,7 +70,7 @@ fn joined(before: &Before<'_>, now: &Communicator) -> NcclCommunicator {
     let mut groups: Vec<_> = groups.into_iter().collect();
     groups
         .sort_by_key(|((launched, ..), _)| launched.iter().flatten().fold(0, |sum: u64, one| sum.saturating_add(*one)));
-    // The first groups are behind, and the last group is ahead of the others.
+    // The first groups have launched the fewest operations. The last group has launched the most operations.
     let mut omitted = 0;
     if groups.len() > MAX_GROUPS {
         let ahead = groups.pop();

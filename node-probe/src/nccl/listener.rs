@@ -1,4 +1,5 @@
-//! `Pod`: the processes of a pod, and the loopback address on which only they listen for requests for NCCL's status.
+//! `Pod`: the processes of a pod. `Listener`: the loopback address on which only this pod listens for NCCL requests.
+//! `Network`, `Tables`: a network namespace of the pod, and its sockets.
 //!
 //! The files of a process are opened below a descriptor of its folder in `/proc`. Such a descriptor belongs to one
 //! process: after this process has ended, every read fails, even if another process has the same ID. The sockets are

@@ -1,9 +1,10 @@
 //! `ask`: queries the NCCL status service (RAS) of a pod twice, in a child process without privileges.
+//! `run_in_child`: the code of the child process.
 //!
 //! The service can be queried safely since NCCL 2.29.2.
 //!
 //! ```text
-//!   ask ─▶ child, root:    Pod (the processes) ─▶ setns to its network ─▶ Listener (a port that only the processes of the pod listen on)
+//!   ask ─▶ child, root:    Pod (the processes) ─▶ setns to its network ─▶ Listener (a port of this pod only)
 //!          child, nobody:  client ─▶ answer (JSON) ─▶ compared ─▶ standard output, at most 60 KiB ─▶ ask
 //! ```
 //!
@@ -50,12 +51,14 @@ const START_TIME: Duration = Duration::from_secs(2);
 pub(crate) const MOST_TIME: Duration = Duration::from_millis(11_600);
 /// Pause between the two answers. A rank that makes progress usually launches an operation in this time.
 const PAUSE: Duration = Duration::from_secs(3);
-/// Maximum address space of the child: half of the memory of the probe pod. Two answers of the maximum size need less than that.
+/// Maximum address space of the child: half of the memory of the probe pod. Two answers of the maximum size need less
+/// than that.
 const MEMORY: u64 = 64 << 20;
 /// Maximum length of a reason, and the codes of the problems that the child finds.
 const MAX_WHY: usize = 300;
 const CODES: [&str; 4] = [NOT_LISTENING, "nccl_not_asked", "nccl_unanswered", "nccl_second"];
-/// The root directory of the child when it sends requests: it contains no device, and no file that the user `nobody` may change.
+/// The root directory of the child when it sends requests: it contains no device, and no file that the user `nobody`
+/// may change.
 const NO_FILES: &str = "/proc/self/fdinfo";
 /// Maximum size of the output of the child, which [`child::output`] accepts.
 const MAX_OUTPUT: usize = 60 * 1024;
@@ -163,7 +166,7 @@ fn status(request: &NcclRequest) -> Result<NcclStatus, (&'static str, io::Error)
 fn enter(Network { file, is_namespace }: &Network, is_saved_tree: bool) -> io::Result<()> {
     match (is_namespace, is_saved_tree) {
         (false, true) => Ok(()),
-        (false, false) => Err(io::Error::other("the network of the pod is no namespace")),
+        (false, false) => Err(io::Error::other("the file of the network of the pod is not a namespace")),
         (true, _) => move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))
             .map_err(|error| io::Error::new(error.kind(), format!("the network namespace of the pod: {error}"))),
     }

@@ -1,4 +1,4 @@
-//! Tests of status requests to fake NCCL services: a current one, services that are too old, and hostile services.
+//! Tests of status requests to fake NCCL services: a current service, services that are too old, and hostile services.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};

@@ -1,4 +1,5 @@
-//! `Answer`: a message of the NVML process to the probe. Each message is one line of JSON.
+//! `Answer`: a message of the NVML process to the probe, as one line of JSON.
+//! `Part`, `Missing`, `Versions`, `Pairs`, `GpuUses`, `GpuState`: the contents of messages.
 //!
 //! A section is sent as one part for each GPU, as soon as the part is read. A part that was not complete in time has the
 //! values that arrived and a list of the missing values. A later part of the same GPU replaces the earlier part.

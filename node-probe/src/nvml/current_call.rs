@@ -1,4 +1,5 @@
-//! `CallRecorder`: records the current NVML call, so that the parent process can detect a call that hangs or crashed.
+//! `CallRecorder`: records the current NVML call of the child process in a page of memory.
+//! `SharedPage`: this page in the parent process, which finds a call that hangs or crashed (`OpenCall`).
 //!
 //! The NVML process writes the record to a page of memory that its parent can read even after a crash.
 

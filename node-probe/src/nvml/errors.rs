@@ -56,8 +56,8 @@ struct Meaning {
     next_step: &'static str,
 }
 
-const HANGS: &str = "The driver hangs on this GPU, or is very slow. Check for Xid 79, Xid 119 and processes in state D. If it happens \
-                     again, reboot the node.";
+const HANGS: &str = "The driver hangs on this GPU, or is very slow. Check for Xid 79, Xid 119 and processes in state D. If this error \
+                     repeats, reboot the node.";
 
 static MEANINGS: LazyLock<Vec<Meaning>> =
     LazyLock::new(|| rows(include_str!("errors.tsv")).filter_map(meaning).collect());
@@ -143,7 +143,7 @@ impl NvmlError {
         let next_step = match self {
             Self::MissingFunction => "Update the driver if this value is needed.",
             Self::Hung { .. } => HANGS,
-            Self::NotReached(_) => "Try again; NVML is slow, or is waiting for another GPU.",
+            Self::NotReached(_) => "Try again. NVML is slow, or is waiting for another GPU.",
             _ => self.meaning().map_or("", |meaning| meaning.next_step),
         };
         Problem { what: what.into(), why: self.why(), next_step: next_step.into(), gpu, code: self.code().into() }

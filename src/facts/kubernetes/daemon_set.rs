@@ -1,4 +1,5 @@
 //! `DaemonSetFacts`: a DaemonSet of the cluster, whether it should run on the node, and its pod on the node.
+//! `DaemonSetRole`: its purpose for the GPUs of a node.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};

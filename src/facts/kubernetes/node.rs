@@ -1,4 +1,5 @@
 //! `KubernetesFacts`: facts from the API about one node: GPU resources, labels, conditions, pods, NVIDIA's software.
+//! Types of its fields: `GpuLabels`, `NvidiaPod`, `StartingPod`, `PodWarning`, `RuntimeClassUse`, `UnreadInput`.
 //!
 //! The launcher reads these facts; scenarios contain them as JSON.
 //!
@@ -46,7 +47,7 @@ pub struct KubernetesFacts {
     /// Times at which these conditions last changed, by their type.
     pub gpu_conditions_since: BTreeMap<String, Timestamp>,
 
-    /// Time at which the API was read. The ages of pods and labels are relative to it.
+    /// Time at which the API was read. The ages of pods and labels are relative to this time.
     pub read_at: Option<Timestamp>,
     /// Whether the node is Ready.
     pub ready: Option<bool>,
@@ -74,7 +75,8 @@ pub struct KubernetesFacts {
     /// Pods on the node that have not started any container yet, except pods of NVIDIA's software.
     pub starting_pods: Option<Vec<StartingPod>>,
 
-    /// The DaemonSets of the cluster, in relation to this node. `None` if they or the pods on the node were not read.
+    /// The DaemonSets of the cluster, in relation to this node. `None` if the DaemonSets or the
+    /// pods on the node were not read.
     pub daemon_sets: Option<Vec<DaemonSetFacts>>,
     /// Why the DaemonSets could not be read. This alone does not change the verdict about the node.
     pub daemon_sets_unread: Option<String>,
@@ -84,7 +86,7 @@ pub struct KubernetesFacts {
     /// Why the ComputeDomain could not be read. This alone does not change the verdict about the node.
     pub compute_domain_unread: Option<String>,
 
-    /// Conditions of the node that are not in their healthy state, except those about GPUs.
+    /// Conditions of the node that are not in their healthy state, except conditions about GPUs.
     pub conditions: Vec<NodeConditionFact>,
     /// Taints as `key=value:effect`.
     pub taints: Vec<String>,
@@ -113,8 +115,8 @@ pub struct KubernetesFacts {
 
 impl KubernetesFacts {
     /// Returns whether the node was read from Kubernetes and advertises no GPUs: no whole GPUs, no other GPU resources, and
-    /// none through dynamic resource allocation. A device plugin that never registered leaves no resource, so a missing
-    /// resource counts as zero.
+    /// no GPUs through dynamic resource allocation. A device plugin that never registered leaves no resource, so a
+    /// missing resource counts as zero.
     pub fn advertises_no_gpus(&self) -> bool {
         let capacity = self.gpu_capacity.or_else(|| self.node.as_ref().map(|_| 0));
         capacity == Some(0) && !self.other_gpu_resources && self.gpu_dra != Some(true)
@@ -193,14 +195,15 @@ pub struct GpuLabels {
     pub pci_present: bool,
     /// Whether the node has any label of node feature discovery.
     pub feature_discovery: bool,
-    /// Release of the operating system according to node feature discovery (`system-os_release.OSTREE_VERSION`), which selects the
-    /// image of the driver on OpenShift.
+    /// Release of the operating system according to node feature discovery (`system-os_release.OSTREE_VERSION`), which
+    /// selects the image of the driver on OpenShift.
     pub os_release: Option<String>,
     /// Version of the kernel according to node feature discovery (`kernel-version.full`), which selects precompiled drivers.
     pub kernel: Option<String>,
     /// How the device plugin shares GPUs (`nvidia.com/gpu.sharing-strategy`): `none`, `time-slicing`, `mps`.
     pub sharing_strategy: Option<String>,
-    /// Version of the driver that GKE installs (`cloud.google.com/gke-gpu-driver-version`); `disabled` if GKE installs none.
+    /// Version of the driver that GKE installs (`cloud.google.com/gke-gpu-driver-version`); `disabled` if GKE installs
+    /// no driver.
     pub gke_driver_version: Option<String>,
     /// For some labels of the node (by full name): the last time at which the writer of the label changed anything on
     /// the node (`managedFields`). The label has not changed since then.
@@ -254,7 +257,7 @@ pub struct NvidiaPod {
     pub created: Option<Timestamp>,
     /// Whether the pod is being deleted.
     pub deleting: bool,
-    /// Time at which the pod should be gone (`deletionTimestamp`: the time of the request and the grace period).
+    /// Time at which the pod should be gone (`deletionTimestamp`: the time of the request plus the grace period).
     pub deletion_due: Option<Timestamp>,
     /// `spec.runtimeClassName`.
     pub runtime_class: Option<String>,

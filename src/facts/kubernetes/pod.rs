@@ -1,4 +1,5 @@
 //! `PodFacts`: facts from the Kubernetes API about one pod, its containers, events and logs.
+//! Types of its fields: `ContainerFacts`, `ContainerSpec`, `PodEvent`, `GpuHolder`, `CapacityShortage`, `Termination`.
 
 use std::fmt;
 
@@ -80,7 +81,7 @@ pub struct PodFacts {
     /// The resources of device plugins that the pod requests in addition to NVIDIA's GPUs: shares of GPUs, GPUs of
     /// other vendors, network devices.
     pub other_resources: Vec<String>,
-    /// Device files of the host, or folders of them, that containers mount: `/dev/infiniband`.
+    /// Device files of the host, or folders with such files, that containers mount: `/dev/infiniband`.
     pub host_devices: Vec<String>,
     /// The specifications of the containers. Init containers come first.
     pub specs: Vec<ContainerSpec>,
@@ -111,13 +112,13 @@ pub struct PodFacts {
     pub unhealthy_devices: Vec<String>,
     /// UIDs of the pods on the same node that are not deleted and not finished; `None` if the pods were not listed.
     pub live_pod_uids: Option<Vec<String>>,
-    /// The controller that could not create the pod, or that has no pods, e.g. `Job train`. The pod does not exist; the other fields are
-    /// empty.
+    /// The controller that could not create the pod, or that has no pods, e.g. `Job train`. The pod does not exist; the
+    /// other fields are empty.
     pub not_created_by: Option<String>,
 }
 
-/// Reasons of events of a Job that has no pods, and gets none until a user changes something. Other controllers put the
-/// kind of their job before the reason: `PyTorchJobSuspended`.
+/// Reasons of events of a Job that has no pods, and gets no pods until a user changes something. Other controllers put
+/// the kind of their job before the reason: `PyTorchJobSuspended`.
 pub const JOB_REASONS: [&str; 8] = [
     "BackoffLimitExceeded",
     "DeadlineExceeded",
@@ -192,7 +193,8 @@ pub struct CapacityShortage {
     pub needs_all: bool,
     /// Whether no node is large enough, or no node has the resource at all. In both cases, waiting does not help.
     pub never_fits: bool,
-    /// The largest request that would start now, e.g. `fits now: at most 2 nvidia.com/gpu in one pod: 2 on gpu-7, 1 on gpu-8`.
+    /// The largest request that would start now, e.g.
+    /// `fits now: at most 2 nvidia.com/gpu in one pod: 2 on gpu-7, 1 on gpu-8`.
     pub fits_now: Option<String>,
     /// An eligible node with enough of every resource. Something else excludes this node.
     pub has_room: Option<String>,
@@ -225,9 +227,9 @@ pub struct GpuHolder {
 /// How a pod that holds GPUs is related to the pod that waits for them.
 #[derive(Clone, Debug, PartialEq)]
 pub enum HolderRelation {
-    /// An older ReplicaSet of the same Deployment (or Rollout) owns it. Contains the name of the Deployment.
+    /// An older ReplicaSet of the same Deployment (or Rollout) owns the pod. Contains the name of the Deployment.
     EarlierOfRollout(String),
-    /// The same controller owns it, e.g. `Job train`.
+    /// The same controller owns the pod, e.g. `Job train`.
     SameController(String),
 }
 
@@ -392,7 +394,7 @@ pub fn known(time: Option<Timestamp>) -> Option<Timestamp> {
 }
 
 impl PodFacts {
-    /// Returns the relevant termination: that of a failed container, otherwise the first termination.
+    /// Returns the relevant termination: the termination of a failed container, otherwise the first termination.
     pub fn end(&self) -> Option<Termination<'_>> {
         let ended = |state: &ContainerState| matches!(state, ContainerState::Terminated { .. });
         let now = self.containers.iter().filter_map(|container| Termination::of(container, &container.state, false));

@@ -6,7 +6,7 @@ use syringe_core::facts::topology::Fabric;
 use crate::prelude::*;
 
 const CRASHED: &str = "was killed by signal 11 (SEGV)";
-const NOT_STARTED: &str = "no libcuda.so.1 in the known folders or in those of ld.so.conf";
+const NOT_STARTED: &str = "no libcuda.so.1 in the known folders or in the folders of ld.so.conf";
 
 pub(crate) fn scenarios() -> Vec<Scenario> {
     vec![

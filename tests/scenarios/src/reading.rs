@@ -156,7 +156,7 @@ impl Node {
         let what = format!("{} ({functions})", fields.join(", "));
         let section = self.part(Part::Topology);
         for gpu in gpus {
-            let next_step = "Try again; NVML is slow, or is waiting for another GPU.";
+            let next_step = "Try again. NVML is slow, or is waiting for another GPU.";
             let problem = problem("not read in time: NVML answers slowly", "not_reached", next_step);
             section.add_problem(Problem { what: what.clone(), gpu: Some(gpu), ..problem });
         }

@@ -1,4 +1,4 @@
-//! `CountedFault`: a fault that always happens, or a given number of times.
+//! `CountedFault`: a fault that happens every time, a given number of times, or only after a number of requests.
 
 /// A fault, and how many more times the fault happens.
 #[derive(Clone, Debug, PartialEq)]

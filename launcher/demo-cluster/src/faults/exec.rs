@@ -28,7 +28,8 @@ pub enum ExecFault {
     Hang,
     /// The exec gets 403 before the upgrade.
     Forbidden,
-    /// A proxy that does not support websockets responds with this HTTP code, without an upgrade and without a `Status`.
+    /// A proxy that does not support websockets responds with this HTTP code, without an upgrade and without a
+    /// `Status`.
     UpgradeRefused(u16),
     /// The process is killed after a part of stdout, with exit code 137.
     Killed {
@@ -90,7 +91,8 @@ impl ExecInjection {
         }
     }
 
-    /// Returns the part of `data` that the process gets on standard input, and whether standard input ends after this part.
+    /// Returns the part of `data` that the process gets on standard input, and whether standard input ends after this
+    /// part.
     pub(crate) fn pass_input(&mut self, data: Bytes) -> (Bytes, bool) {
         match &mut self.0 {
             Some(ExecFault::InputGarbled) => {

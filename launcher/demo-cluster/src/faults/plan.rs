@@ -31,7 +31,8 @@ pub struct Faults {
 
 #[derive(Clone, Debug, Default)]
 pub struct NodeFaults {
-    /// The kubelet no longer reports: `Ready` is `Unknown`, new pods stay Pending, and an exec cannot reach the kubelet.
+    /// The kubelet no longer reports: `Ready` is `Unknown`, new pods stay Pending, and an exec cannot reach the
+    /// kubelet.
     pub not_ready: bool,
     /// The reason why a new pod does not start.
     pub start: Option<CountedFault<StartFault>>,

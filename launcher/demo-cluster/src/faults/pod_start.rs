@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// The reason why a pod does not start.
+/// A fault of the start of a pod.
 #[derive(Clone, Debug, PartialEq)]
 pub enum StartFault {
     /// The image cannot be pulled: `ErrImagePull`, then `ImagePullBackOff`, with events.

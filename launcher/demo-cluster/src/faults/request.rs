@@ -1,4 +1,5 @@
 //! `RequestFault`: a fault of single requests to the API server. `AnswerFault`: the response to such a request.
+//! `ProtobufRefusal`: the way in which protobuf is rejected.
 
 use std::time::Duration;
 

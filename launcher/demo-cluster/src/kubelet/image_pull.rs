@@ -1,4 +1,4 @@
-//! Functions that find images that cannot be pulled, and write the status and events of the kubelet about these images.
+//! `unavailable`: the containers whose image cannot be pulled. `back_off`: reports failed pulls in status and events.
 
 use super::container_config::ContainerConfig;
 use super::scheduled_pod::ScheduledPod;

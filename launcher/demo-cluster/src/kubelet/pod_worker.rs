@@ -1,4 +1,4 @@
-//! Functions that run a pod as a kubelet does: accept or reject the pod, start its containers, terminate it.
+//! `start_pod`, `terminate_pod`, `kill_pod`, `start_ephemeral_containers`: start and end pods as a kubelet does.
 
 use std::sync::Arc;
 use std::time::Duration;

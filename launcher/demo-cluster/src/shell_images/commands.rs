@@ -111,7 +111,8 @@ fn untar(container: &Container, directory: &str, bytes: &[u8]) -> Output {
             let name = entry.path().map_err(|error| error.to_string())?.display().to_string();
             let executable = entry.header().mode().is_ok_and(|mode| mode & 0o100 != 0);
             let mut contents = Vec::new();
-            // Like a real tar, this program writes the bytes that it has read before it reports that the end is missing.
+            // Like a real tar, this program writes the bytes that it has read before it reports that the end is
+            // missing.
             let is_complete = entry.read_to_end(&mut contents).is_ok();
             write(container, &format!("{directory}/{name}"), contents, executable)
                 .map_err(|reason| format!("can't open '{name}': {reason}"))?;

@@ -1,4 +1,4 @@
-//! `Input`: the standard input of a shell. As in containerd, the input is truncated after a process closes its standard output.
+//! `Input`: the standard input of a shell. It ends early after a process closes its standard output, as in containerd.
 
 use bytes::Bytes;
 use tokio::sync::mpsc;

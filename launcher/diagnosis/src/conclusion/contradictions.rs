@@ -1,4 +1,5 @@
-//! `list`: finds lost log records, driver errors that no Xid explains, and sections that contradict each other. Such an entry excludes the verdict `healthy`.
+//! `list`: finds lost log records, driver errors that no Xid explains, and sections that contradict each other.
+//! Such an entry excludes the verdict `healthy`, unless it is about the name of a process.
 
 use crate::evidence;
 use crate::input::boards;

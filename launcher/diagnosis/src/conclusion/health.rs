@@ -20,7 +20,8 @@ fn points(severity: Severity) -> u32 {
     }
 }
 
-/// Computes the scores from drafts before they are merged. `complete`: whether all facts that decide about health were read.
+/// Computes the scores from drafts before they are merged. `complete`: whether all facts that decide about health were
+/// read.
 pub(crate) fn score(node: &Node<'_>, drafts: &[Draft], complete: bool) -> Health {
     let gpus: Vec<GpuHealth> = node
         .gpus
@@ -35,7 +36,8 @@ pub(crate) fn score(node: &Node<'_>, drafts: &[Draft], complete: bool) -> Health
     let lost: u32 = deductions.iter().map(|deduction| deduction.points).sum();
     let base = gpus.iter().map(|gpu| gpu.score).min().unwrap_or(100);
     let certain = complete && !gpus.is_empty();
-    // Work on the node does not use a GPU that is bound to vfio-pci (virtual machines) or nouveau (display), or excluded.
+    // Work on the node does not use a GPU that is bound to vfio-pci (virtual machines) or nouveau (display), or
+    // excluded.
     let in_use = gpus.iter().filter(|entry| {
         let device = node.host().and_then(|host| host.pci_gpus.iter().find(|gpu| gpu.pci_address == entry.pci_address));
         let driver = device.filter(|device| device.pci_address.is_some()).and_then(|device| device.driver.as_deref());

@@ -1,4 +1,4 @@
-//! `into_findings`: turns drafts into findings. Merges drafts of the same rule, and fills in the names of the GPU and the node.
+//! `into_findings`: turns drafts into findings. It merges drafts of one rule, and fills in the names of GPU and node.
 
 use jiff::Timestamp;
 

@@ -1,4 +1,5 @@
-//! Modules that conclude from all findings: merged findings, plans, health, stages, summary, contradictions, and unknown or unchecked facts.
+//! Modules that conclude from all findings: merged findings, plans, health, stages, summary, contradictions,
+//! and facts that are unknown or were not checked.
 
 pub(crate) mod contradictions;
 pub(crate) mod health;

@@ -1,4 +1,4 @@
-//! `FaultsRuledOut`, `check`: the faults ("throttling", …) that a healthy summary rules out, because their facts were read on all GPUs.
+//! `FaultsRuledOut`, `check`: the faults that a healthy summary rules out, because their facts were read on all GPUs.
 //!
 //! A fault is ruled out if its fact was read on every GPU. If the hardware does not support the fact, the fault is
 //! listed as not checked. If the fact is missing without a reason, the verdict is `unknown`, because a report without

@@ -1,4 +1,5 @@
-//! `list`: the state of each stage between the PCI bus and the scheduler. `doubts`: the stages that are not known to work.
+//! `list`: the state of each stage between the PCI bus and the scheduler.
+//! `doubts`: the stages that are not known to work.
 //!
 //! ```text
 //!   PCI ─▶ driver ─▶ runtime ─▶ plugin ─▶ registration ─▶ capacity ─▶ allocatable
@@ -88,7 +89,7 @@ fn mark(stages: &mut [StackStage], broken: &Broken<'_>) {
     stage.evidence.clone_from(&broken.description);
 }
 
-/// Sets the stages after the first broken one to blocked, because only the first one is a fault.
+/// Sets the stages after the first broken stage to blocked, because only the first broken stage is a fault.
 fn block_later(stages: &mut [StackStage]) {
     let broken = stages.iter().position(|stage| stage.state == StageState::Broken);
     let later = broken.map_or(&mut [][..], |at| stages.get_mut(at + 1..).unwrap_or_default());
@@ -155,7 +156,8 @@ fn runtime(node: &Node<'_>, drafts: &[Draft]) -> StackStage {
     if let Some(file) = cdi.and_then(|cdi| cdi.unread.first()) {
         return stage(Stage::Runtime, StageState::Unknown, format!("could not read {}", evidence::data(file)));
     }
-    // A running container with a GPU shows that the runtime can start such containers, even without a known configuration.
+    // A running container with a GPU shows that the runtime can start such containers, even without a known
+    // configuration.
     let processes = node.processes().into_iter().flat_map(|section| &section.processes);
     let mut in_pods =
         processes.filter(|process| process.pod_uid.is_some() && !process.uses.is_empty() && !is_service(process));

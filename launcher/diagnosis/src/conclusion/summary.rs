@@ -1,4 +1,4 @@
-//! `write`: the summary of a diagnosis. It names the worst finding, or the facts that were checked if there is no finding.
+//! `write`: writes the summary of a diagnosis: the worst finding, or the checked facts if there is no finding.
 
 use std::collections::BTreeSet;
 
@@ -67,7 +67,7 @@ fn coverage(node: &Node<'_>, verdict: Verdict) -> Option<String> {
         [] => (last.clone(), "was"),
         _ => (format!("{} and {last}", before.join(", ")), "were"),
     };
-    Some(format!("Only {names} {were} checked; the rest of the node was not."))
+    Some(format!("Only {names} {were} checked. The rest of the node was not checked."))
 }
 
 fn worst_first(node: &Node<'_>, worst: &Concluded, notable: &[&Concluded]) -> String {

@@ -1,4 +1,5 @@
-//! `list`: the facts that could not be read, and whether this excludes `healthy`. `not_requested`: sections that were not requested.
+//! `list`: the facts that could not be read, and whether this excludes `healthy`.
+//! `not_requested`, `unchecked_sections`: the sections that were not requested, or that could not be read at all.
 //!
 //! Only requested sections count. For example, a report that contains only telemetry is not unknown because ECC is
 //! missing. If several sections have the same cause, they are one entry.

@@ -7,7 +7,7 @@
 //! ```
 //!
 //! The functions are pure, like the rules of [`diagnosis`](crate). `CAUSES` in `causes/evaluate.rs` defines the order
-//! of the causes. The first one with evidence is chosen.
+//! of the causes. The first cause with evidence is chosen.
 
 mod causes;
 pub(crate) mod pod_on_node;

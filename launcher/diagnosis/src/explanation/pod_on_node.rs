@@ -1,4 +1,5 @@
-//! `PodOnNode`: the GPUs and processes of a pod on its node, and the kernel events about them before, during and after its run.
+//! `PodOnNode`: the GPUs and processes of a pod on its node, and the kernel events about them.
+//! The events before, during and after the run of the pod are separate.
 
 use std::collections::BTreeSet;
 

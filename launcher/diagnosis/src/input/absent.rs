@@ -1,4 +1,4 @@
-//! `addresses`: PCI addresses in the kernel log at which the node has no GPU and no NVSwitch, and no device is known to be missing.
+//! `addresses`: PCI addresses in the kernel log that belong to no GPU or NVSwitch of the node, also not to a lost GPU.
 //!
 //! A log can be copied from another machine, and a device can be removed. A device at such an address cannot be reset.
 

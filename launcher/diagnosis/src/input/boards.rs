@@ -1,4 +1,5 @@
-//! `Board`: NVLinks, NVSwitches and fabric of GPU boards, by product. Functions that detect virtual machines and integrated GPUs.
+//! `Board`: NVLinks, NVSwitches and fabric of GPU boards, by product.
+//! `is_virtual_machine`, `is_bare_metal`, `is_integrated`, `hypervisor`: the kind of machine of a node.
 //!
 //! If all GPUs of a node have the same fault, a comparison of the GPUs with each other does not show it. Sources of the
 //! table: NVIDIA's data sheets and HGX guides (NVLinks, GPUs, NVSwitches), the Fabric Manager guide (fabric), and NVML
@@ -94,15 +95,16 @@ pub(crate) fn of(gpu: &Gpu) -> Option<&'static Board> {
     of_name(gpu.name.as_deref()?)
 }
 
-/// Returns the board of the node, if the node is not a virtual machine, all its GPUs were read, and they are of one product.
+/// Returns the board of the node, if the node is not a virtual machine, all its GPUs were read, and they are of one
+/// product.
 pub(crate) fn of_node(node: &Node<'_>) -> Option<&'static Board> {
     let board = of(node.answering().next()?)?;
     (node.shows_whole_node() && is_bare_metal(node) && node.answering().all(|gpu| of(gpu) == Some(board)))
         .then_some(board)
 }
 
-/// Returns whether the host of a virtual machine runs the NVSwitches and Fabric Manager: the board has NVSwitches on the PCI
-/// bus, this machine shows none of them, and yet every GPU is registered and has all its NVLinks.
+/// Returns whether the host of a virtual machine runs the NVSwitches and Fabric Manager: the board has NVSwitches on
+/// the PCI bus, this machine shows no NVSwitch, but every GPU is registered and has all its NVLinks.
 pub(crate) fn host_serves_fabric(node: &Node<'_>) -> bool {
     let Some(topology) = node.topology().filter(|topology| topology.nvswitches.is_empty()) else { return false };
     let Some(board) = node.answering().next().and_then(of) else { return false };
@@ -150,7 +152,7 @@ pub(crate) fn is_bare_metal(node: &Node<'_>) -> bool {
 }
 
 /// Returns whether the node is known to be a virtual machine: a GPU is passed through or virtual, the kernel detected a
-/// hypervisor, the instance type is a virtual machine, or NVML did not read the GPUs and one of them is below no PCI port.
+/// hypervisor, the instance type is a virtual machine, or NVML did not read the GPUs and a GPU is on PCI bus 0.
 pub(crate) fn is_virtual_machine(node: &Node<'_>) -> bool {
     let has_guest_gpu =
         node.listed().any(|gpu| virtualization(node, gpu).is_some_and(|mode| GUEST_MODES.contains(&mode)));

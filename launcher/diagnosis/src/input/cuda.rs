@@ -3,7 +3,7 @@
 use crate::evidence;
 use crate::input::node::{Gpu, Node};
 
-/// Returns the number of GPUs that NVML lists, or the reason why CUDA can count others although nothing is wrong.
+/// Returns the number of GPUs that NVML lists, or the reason why CUDA may count a different number without a fault.
 pub(crate) fn comparable_gpus(node: &Node<'_>) -> Result<u32, &'static str> {
     let has_mig =
         |gpu: &Gpu| node.mig_of(gpu).and_then(|mig| mig.mode.as_ref()).is_some_and(|mode| mode.current || mode.pending);

@@ -1,4 +1,5 @@
-//! `valid`: decisions of cloud platforms and repair systems about the node that still apply. `running`: the current repair or maintenance.
+//! `valid`: the decisions of cloud platforms and repair systems about the node that still apply.
+//! `running`, `running_upgrade`: the current repair, maintenance or upgrade of the driver.
 
 use jiff::SignedDuration;
 

@@ -1,4 +1,5 @@
 //! `of_gpu`: the facts of a GPU as a flat list of fields (`telemetry.power.limit_milliwatts`). `text`: formats a value.
+//! `of_schema`: the fields of a type.
 
 use std::collections::{BTreeMap, BTreeSet};
 

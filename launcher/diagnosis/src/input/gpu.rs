@@ -1,4 +1,5 @@
-//! `Gpu`, `gpus`: the GPUs of a report, each listed once. `POSSIBLE_CELSIUS`, `PLAUSIBLE_CELSIUS`: ranges of temperatures.
+//! `Gpu`, `gpus`: the GPUs of a report, each listed once.
+//! `POSSIBLE_CELSIUS`, `PLAUSIBLE_CELSIUS`: ranges of temperatures.
 //!
 //! A GPU can be listed by NVML (index, UUID, address), by the PCI bus only (address), or by a failed call only (index).
 //! `gpus` joins these entries.

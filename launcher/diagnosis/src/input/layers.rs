@@ -1,4 +1,5 @@
-//! `Layer`, `Thing`, `things`: the devices, device files and modules that each layer lists (PCI, driver, `/dev`, NVML, CDI, kubelet, NVLink).
+//! `Layer`, `things`: the devices, device files and modules (`Thing`) that each layer of a node lists.
+//! The layers are PCI, driver, `/dev`, NVML, CDI, kubelet and NVLink.
 //!
 //! Things of different layers are the same if they have a name in common. If a layer was not read completely, nothing
 //! counts as missing in it.
@@ -241,7 +242,8 @@ fn of_kubelet<'k>(kubelet: &'k Kubelet, devices: impl Fn(&'k Kubelet) -> Vec<&'k
     things
 }
 
-/// Returns the name of a device of CDI or of a device plugin, if the device is from NVIDIA: a UUID, an index, `nvidia3`.
+/// Returns the name of a device of CDI or of a device plugin, if the device is from NVIDIA: a UUID, an index,
+/// `nvidia3`.
 fn device_name(device: &str) -> Option<String> {
     let device = without_share(device);
     let is_index =

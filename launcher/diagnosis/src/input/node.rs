@@ -142,8 +142,8 @@ impl<'a> Node<'a> {
             && cluster.gpu_conditions.is_empty()
     }
 
-    /// Returns whether the node advertises GPUs under names other than those of NVIDIA: a known name, or a resource whose
-    /// devices in the kubelet are GPUs that NVML lists.
+    /// Returns whether the node advertises GPUs under names other than those of NVIDIA: a known name, or a resource
+    /// whose devices in the kubelet are GPUs that NVML lists.
     pub(crate) fn offers_other_resources(&self) -> bool {
         let is_listed = |device: &String| {
             let name = without_share(device);
@@ -238,7 +238,8 @@ impl<'a> Node<'a> {
         self.gpus.iter().find(|gpu| gpu.index == Some(index))
     }
 
-    /// Returns whether the devices on the PCI bus could not be listed. An empty list then does not show that there is no GPU.
+    /// Returns whether the devices on the PCI bus could not be listed. An empty list then does not show that there is
+    /// no GPU.
     pub(crate) fn is_pci_unread(&self) -> bool {
         let problems = self.report.sections.get(SectionName::Host).problems();
         problems.iter().any(|problem| problem.what == "/sys/bus/pci/devices")

@@ -1,4 +1,5 @@
-//! `Event`, `EDGES`: when the boot and each component of a node started or changed, and which component must start after which other component.
+//! `Event`: the boot of a node, or the start or change of a component. `EDGES`: which component must start after which.
+//! `older`, `containers_before_driver`, `written_after_toolkit`: components, containers and files in the wrong order.
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -159,7 +160,7 @@ pub(crate) fn written_after_toolkit(node: &Node<'_>) -> Option<String> {
     let file = file.map_or_else(|| "the configuration of the container runtime".to_owned(), evidence::path);
     (later > WRITES_WITHIN).then(|| {
         format!(
-            "{file} was written {}, {} after the start of the container toolkit, which writes it only then: something else wrote it",
+            "{file} was written {}, {} after the start of the container toolkit, which writes this file only at its start: another program wrote it",
             evidence::time(changed),
             evidence::span(later)
         )

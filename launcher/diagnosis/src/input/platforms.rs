@@ -6,7 +6,8 @@ use std::sync::LazyLock;
 use syringe_core::report::{Report, Section};
 use syringe_core::tsv::rows;
 
-/// Words that identify a platform, the word of its images that include a device plugin, and the note about the platform.
+/// Words that identify a platform, the word of its images that include a device plugin, and the note about the
+/// platform.
 type Platform = (Vec<&'static str>, Option<&'static str>, &'static str);
 
 static PLATFORMS: LazyLock<Vec<Platform>> = LazyLock::new(|| {

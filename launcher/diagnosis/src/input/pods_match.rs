@@ -1,4 +1,5 @@
-//! `Unmatched`, `matching_fails`: checks whether no pod of the node matches the kubelet's allocations or the GPU processes.
+//! `matching_fails`: checks whether no pod of the node matches the kubelet's allocations or the GPU processes.
+//! `Unmatched`: the numbers of pods and processes without a match.
 //!
 //! A single pod without devices, or a single process of a deleted pod, is a separate fault. If no pod and no process
 //! matches, the data describes different pods: the API and the node were read at different times, the kubelet's state
@@ -9,8 +10,8 @@ use std::collections::BTreeSet;
 use crate::input::node::Node;
 use crate::input::processes::is_service;
 
-/// If the pods of all processes are missing, and they are at least this number, the list of pods is of another time or node. It
-/// is less likely that a process of each of them outlived its pod.
+/// If the pods of all processes are missing, and they are at least this number, the list of pods is of another time or
+/// node. It is less likely that a process of each of them outlived its pod.
 const SEVERAL: usize = 3;
 
 /// Numbers of pods and processes without a match.
@@ -21,8 +22,8 @@ pub(crate) struct Unmatched {
     pub(crate) processes: usize,
 }
 
-/// Returns the numbers of unmatched pods and processes if no pod matches an allocation or a process, and either both numbers
-/// are above zero, or the processes are of several pods.
+/// Returns the numbers of unmatched pods and processes if no pod matches an allocation or a process, and either both
+/// numbers are above zero, or the processes are of several pods.
 pub(crate) fn matching_fails(node: &Node<'_>) -> Option<Unmatched> {
     let live = node.kubernetes.live_pod_uids.as_ref()?;
     let running = node.kubernetes.gpu_pods.iter().flatten().filter(|pod| {

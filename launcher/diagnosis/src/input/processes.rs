@@ -1,4 +1,5 @@
-//! `is_service`: whether a process is a service of the node. `stuck`, `stuck_reason`: GPU processes in state D that cannot be killed.
+//! `is_service`: whether a process is a service of the node.
+//! `stuck`, `stuck_reason`, `waits_outside_driver`: GPU processes in state D, and why they wait.
 
 use jiff::SignedDuration;
 
@@ -80,8 +81,8 @@ const OF_STORAGE: [&str; 9] = ["jbd2", "xfsaild", "xfs-", "btrfs-", "md0", "md1"
 /// Tasks that the kernel reports as blocked within this time wait for the same thing.
 const TOGETHER: SignedDuration = SignedDuration::from_mins(2);
 
-/// Returns the lines about blocked threads of file systems and disks. Nothing, if the driver hangs at the same time: other
-/// tasks can wait for it.
+/// Returns the lines about blocked threads of file systems and disks. Returns nothing if the driver hangs at the
+/// same time, because other tasks can wait for the driver.
 pub(crate) fn tasks_of_host<'n>(node: &'n Node<'_>) -> impl Iterator<Item = &'n KernelEvent> {
     let starts = |event: &KernelEvent, names: &[&str]| {
         event.process.as_deref().is_some_and(|name| names.iter().any(|start| name.starts_with(start)))

@@ -1,7 +1,8 @@
-//! `quoted_line`: the kernel line in the message of an event of a node. `is_covered`: whether the kernel log covers the time of the event.
+//! `quoted_line`: the kernel line in the message of an event of a node.
+//! `is_covered`: whether the kernel log covers the time of the event.
 //!
-//! node-problem-detector and similar monitors copy a line of the kernel into an event of the Node object. Everyone who may
-//! create events can write such a message, so it is no line of the kernel: it only asks to look for the line.
+//! node-problem-detector and similar monitors copy a line of the kernel into an event of the Node object. Everyone who
+//! may create events can write such a message, so the message is no proof: it is only a reason to search for the line.
 
 use jiff::SignedDuration;
 

@@ -1,4 +1,5 @@
-//! `Recurrence`, `recurrences`: the occurrences of each family of faults on a GPU or NVSwitch, across resets, driver loads and boots.
+//! `Recurrence`, `recurrences`: the occurrences of each family of faults on a GPU or NVSwitch,
+//! across resets, driver loads and boots.
 //!
 //! A reset, a driver load and a reboot are repairs: each of them ends a fault. If the fault occurs again, the repair
 //! did not help. The occurrences of all boots in the log count, even if the events do not describe the current state.
@@ -211,7 +212,7 @@ fn repairs_of(node: &Node<'_>, boot: Option<&str>, event: &KernelEvent) -> Vec<T
 }
 
 /// Returns the GPU or NVSwitch of an event. GPUs that were removed from the node are ignored. If the log names several
-/// GPUs at an address, an event without a UUID belongs to none of them.
+/// GPUs at an address, an event without a UUID belongs to no GPU.
 fn owner(node: &Node<'_>, event: &KernelEvent) -> Option<Gpu> {
     let pci = event.pci_address.as_ref()?;
     if event.kind == Kind::Sxid {

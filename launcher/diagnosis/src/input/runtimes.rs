@@ -1,4 +1,5 @@
-//! `Runtime`: a container runtime. `mismatch`: whether the container toolkit configures another runtime than the one that the kubelet uses. `resolves_cdi`: whether containers get the driver by CDI.
+//! `Runtime`: a container runtime. `of_kubelet`, `of_configuration`, `of_toolkit`: the runtime according to each source.
+//! `mismatch`: whether kubelet and toolkit use different runtimes. `resolves_cdi`: whether containers get the driver by CDI.
 
 use crate::evidence;
 use crate::input::node::Node;
@@ -91,7 +92,7 @@ pub(crate) fn of_toolkit(pod: &NvidiaPod) -> Option<Named> {
     Some(Named { runtime, by })
 }
 
-/// A container toolkit that configures another runtime than the one that the kubelet uses.
+/// A container toolkit that configures a runtime that the kubelet does not use.
 pub(crate) struct Mismatch {
     /// Both facts.
     pub(crate) line: String,
@@ -105,8 +106,9 @@ pub(crate) fn mismatch(node: &Node<'_>) -> Option<Mismatch> {
     (used.runtime != configured.runtime).then(|| Mismatch {
         line: format!("{}, but {}", used.by, configured.by),
         advice: format!(
-            "Set up the container toolkit of {{node}} for {}: RUNTIME={}, with the socket and the configuration of that runtime (GPU Operator: \
-             toolkit.env; an old operator takes operator.defaultRuntime, and one that does not recognize the runtime must be updated).",
+            "Set up the container toolkit of {{node}} for {}: RUNTIME={}, with the socket and the configuration of that runtime (GPU \
+             Operator: toolkit.env). An old operator uses operator.defaultRuntime. Update an operator that does not \
+             recognize the runtime.",
             used.runtime.name(),
             used.runtime.setting()
         ),

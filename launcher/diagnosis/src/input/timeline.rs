@@ -1,7 +1,7 @@
 //! `Timeline`: the kernel events in order of time, each with its cause, and with the reason if it is in the past.
 //!
 //! An Xid 79 is followed by dozens of Xid 45, and the failure of a link by errors of all its users. One finding with
-//! the cause replaces findings about each of them. Events before the last boot or driver load do not describe the
+//! the cause replaces findings about each error. Events before the last boot or driver load do not describe the
 //! current state of the GPU.
 
 use std::collections::BTreeSet;
@@ -67,7 +67,8 @@ pub(crate) struct Timeline<'a> {
 }
 
 impl<'a> Timeline<'a> {
-    /// Builds the timeline of a report. `working`: the GPUs that NVML can read. `absent`: addresses at which the node has no device.
+    /// Builds the timeline of a report. `working`: the GPUs that NVML can read. `absent`: addresses at which the node
+    /// has no device.
     pub(crate) fn new(report: &'a Report, working: &[Gpu], absent: &BTreeSet<PciAddress>) -> Self {
         let log = Section::data_of(&report.sections.xid);
         let mut facts: Vec<&KernelEvent> = log.map(|log| log.events.iter().collect()).unwrap_or_default();
@@ -132,7 +133,8 @@ impl<'a> Timeline<'a> {
         self.current().any(|fall| is_off_bus(fall) && precedes(event, fall))
     }
 
-    /// Returns the errors shortly before a fault of a GPU that may have caused it: `shortly before: IOMMU fault DMA Write`.
+    /// Returns the errors shortly before a fault of a GPU that may have caused it:
+    /// `shortly before: IOMMU fault DMA Write`.
     pub(crate) fn shortly_before<'b>(
         &'b self,
         faults: &'b [(usize, &'b KernelEvent)],
@@ -202,7 +204,7 @@ fn is_link_down(event: &KernelEvent) -> bool {
 }
 
 /// Returns the sort key for the order of time. Recovery actions of one GPU (Xid 154) with the same time keep the order
-/// of the log, because the last one counts.
+/// of the log, because the last action counts.
 fn order(event: &KernelEvent) -> impl Ord + '_ {
     let KernelEvent { kind, code, pci_address, sub_code, pid, process, boot_id, first, count, raw, .. } = event;
     let last = event.ordered_at();
@@ -231,7 +233,8 @@ const BEFORE_LOAD: &str = "before the driver was last loaded";
 /// Pairs of Xids. The first Xid ends the state that the second Xid reported.
 const ENDS: [(u32, u32); 1] = [(162, 163)];
 
-/// Returns whether an SXid reports the end of what another SXid of the same switch reported. The names of the codes show this.
+/// Returns whether an SXid reports the end of what another SXid of the same switch reported. The names of the codes
+/// show this.
 fn ends_sxid(end: &KernelEvent, event: &KernelEvent) -> bool {
     let name = |event: &KernelEvent| {
         let code = event.code.filter(|_| event.kind == Kind::Sxid)?;
@@ -340,8 +343,8 @@ pub(crate) fn precedes(event: &KernelEvent, fall: &KernelEvent) -> bool {
     kind && event.last.is_some() && follows(event, fall, Some(PRECEDING_WINDOW))
 }
 
-/// Returns whether an error may have caused a fault of a GPU that follows: a PCIe error before the loss of the GPU, a machine check,
-/// or a blocked transfer or another severe Xid of the same GPU.
+/// Returns whether an error may have caused a fault of a GPU that follows: a PCIe error before the loss of the GPU, a
+/// machine check, or a blocked transfer or another severe Xid of the same GPU.
 fn may_cause(event: &KernelEvent, fault: &KernelEvent) -> bool {
     let is_of_gpu = || is_other_fault(event, fault) || event.kind == Kind::Iommu;
     let is_check = || {
@@ -354,7 +357,8 @@ fn may_cause(event: &KernelEvent, fault: &KernelEvent) -> bool {
             && follows(event, fault, Some(PRECEDING_WINDOW))
 }
 
-/// Returns whether an event is an Xid about a severe fault that no application causes, with another code than the fault.
+/// Returns whether an event is an Xid about a severe fault that no application causes, with another code than the
+/// fault.
 fn is_other_fault(event: &KernelEvent, fault: &KernelEvent) -> bool {
     let code = event.code.filter(|code| event.kind == Kind::Xid && !TEARDOWN_CODES.contains(code) && *code != 154);
     let entry = code.and_then(catalogue::xid);
@@ -364,7 +368,7 @@ fn is_other_fault(event: &KernelEvent, fault: &KernelEvent) -> bool {
     is_severe && !is_off_bus(event) && event.code != fault.code
 }
 
-/// Returns whether an event certainly began before another one.
+/// Returns whether an event certainly began before another event.
 fn begins_before(event: &KernelEvent, other: &KernelEvent) -> bool {
     let begun = |event: &KernelEvent| event.first.or(event.last);
     begun(event).zip(begun(other)).is_some_and(|(event, other)| event < other)

@@ -1,4 +1,4 @@
-//! Xid codes by subject (memory, NVLink, GSP, repairs), and functions that classify the Xid of a kernel event.
+//! `MEMORY`, `NVLINK`, `GSP`, `REPAIR`, …: Xid codes by subject. `class`, `lets_work_continue`, …: classify an Xid event.
 
 use syringe_core::classification::{Class, Severity};
 use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};

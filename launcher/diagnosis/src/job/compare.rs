@@ -1,4 +1,5 @@
-//! `compare`: for each fact of the table and each finding, the value of the majority of the pods, and the pods with another value.
+//! `compare`: compares each value of the table `FACTS`, and each finding, between the pods of a job.
+//! The result has the values of the majority, and the pods with other values.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -25,7 +26,7 @@ pub(super) struct Odd {
     /// Index of the pod.
     pub(super) member: usize,
     /// The suspicion that follows from the difference. `None` if the difference is shown only together with another
-    /// one.
+    /// difference.
     pub(super) suspicion: Option<Suspicion>,
     pub(super) difference: Difference,
     /// Whether the value belongs to the node: all pods of the job on this node have it.

@@ -1,4 +1,4 @@
-//! `FACTS`: the table of the values by which the pods of a job are compared, with their source, their margin, and the meaning of a difference.
+//! `FACTS`: the table of the values by which the pods of a job are compared: source, margin, and meaning of a difference.
 
 use syringe_core::facts::clock_events::{FAULTS, REASONS, load_percent, mask_of};
 use syringe_core::facts::inventory::GpuInventory;
@@ -59,7 +59,7 @@ pub(super) struct Fact {
     /// The usual difference from the median, absolute and as a share of the median. The larger of the two applies.
     pub(super) margin: (f64, f64),
     pub(super) worse: Worse,
-    /// The suspicion that follows from a difference. `None` if the difference is shown only together with another one.
+    /// The suspicion that follows from a difference. `None` if the difference is shown only with another difference.
     pub(super) suspicion: Option<Suspicion>,
 }
 

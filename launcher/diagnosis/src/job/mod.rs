@@ -1,4 +1,4 @@
-//! `explain_job`: compares the pods of one job with each other, and finds the pod, GPU, port or node that differs from the others.
+//! `explain_job`: compares the pods of one job, and finds the pod, GPU, port or node that differs from the others.
 //!
 //! ```text
 //!   PodFacts, Report, Diagnosis ──▶ observe (one member: values of the table FACTS, events, findings) ─┐

@@ -1,9 +1,9 @@
-//! `read`: evaluates NCCL's report about the ranks of a job: ranks that lag and do not progress, do not respond, or have an error.
+//! `read`: evaluates NCCL's report about the ranks of a job: ranks that lag, do not respond, or have an error.
 //!
 //! The report comes from processes of the job, so it is evidence only against pods of the same job. NCCL's statement
 //! that a communicator is OK is not used. Progress is determined only from counts at two times. The suspicion has its
-//! own kind, which ranks below those that the data of a node confirms. Answers contain numbers and addresses from the
-//! report, but no text.
+//! own kind, which comes after the kinds that the data of a node confirms. Answers contain numbers and addresses from
+//! the report, but no text.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -18,7 +18,7 @@ use crate::job::{Difference, Member, Suspicion};
 const NO_ERROR: [i64; 2] = [0, 7];
 /// The error of a rank that detects the failure of another rank.
 const REMOTE: i64 = 6;
-/// One rank in this number may have an error. An error of more ranks makes none of them suspect.
+/// One rank in this number may have an error. An error of more ranks makes no rank suspect.
 const FEW: u64 = 4;
 /// Maximum number of pods that the report can make suspect.
 const MAX_ACCUSED: usize = 4;
@@ -48,7 +48,7 @@ pub(super) struct Said {
     pub(super) odd: Vec<Odd>,
 }
 
-/// Reads the most complete report of a pod of the job. If several are equally complete, the first one is used.
+/// Reads the most complete report of a pod of the job. If several are equally complete, the first is used.
 pub(super) fn read(members: &[Member]) -> Said {
     let asked = members.iter().rev().filter_map(|member| Some((member, member.observed.as_ref().ok()?.nccl.as_ref()?)));
     let best = asked.max_by_key(|(_, status)| {
@@ -120,7 +120,7 @@ pub(super) fn read(members: &[Member]) -> Said {
         words.insert(
             0,
             format!(
-                "{by} reports: most ranks are behind {}, which launched an operation that they did not.",
+                "{by} reports: most ranks are behind {}, which launched an operation that the other ranks did not launch.",
                 ranks(ahead)
             ),
         );
@@ -140,15 +140,15 @@ pub(super) fn read(members: &[Member]) -> Said {
     }
     if unused > 0 {
         let lists = evidence::count(unused, "list");
-        words.push(format!("{lists} of ranks in it cannot be an answer of NCCL and is not used."));
+        words.push(format!("{lists} of ranks cannot be an answer of NCCL and is not used."));
     }
     let accused: BTreeSet<usize> = said.odd.iter().map(|odd| odd.member).collect();
     if accused.len() > (members.len() / 2).clamp(1, MAX_ACCUSED) {
         said.odd.clear();
-        words.push(format!("It names {}, which are too many to suspect one.", evidence::count(accused.len(), "pod")));
+        words.push(format!("It names {}, which is too many to suspect a single pod.", evidence::count(accused.len(), "pod")));
     }
     if let Some(rank) = strange.first() {
-        words.push(format!("{rank} is at no address of one pod of this job, so no pod is named for it."));
+        words.push(format!("{rank}: the address does not belong to exactly one pod of this job, so no pod is named."));
     }
     said.words = words.join(" ");
     said

@@ -1,4 +1,4 @@
-//! `Observed`, `observe`: the values, events and findings of one pod of a job, from the report of its node. The report itself is not kept.
+//! `observe`: reads the values, events and findings of one pod of a job (`Observed`) from the report of its node.
 
 use std::collections::BTreeSet;
 

@@ -44,14 +44,14 @@ pub(super) fn explained(
         parts.extend(not_created(members).map(|why| format!("Its controller could not create it: {why}.")));
     }
     if all_blame {
-        parts.push("Each failed pod only reports that it lost or waited for another one: none of them has an error of its own.".to_owned());
+        parts.push("Each failed pod only reports that it lost or waited for another pod. No failed pod has an error of its own.".to_owned());
     }
     match suspects.first() {
         Some(first) => parts.push(accusation(first)),
         None if failed_alike.is_some() => {
             let words = failed_alike.as_deref().unwrap_or_default();
             parts.push(format!(
-                "The failed pods ended at the same time with the same message (\"{words}\"): none of them was first."
+                "The failed pods ended at the same time with the same message (\"{words}\"): no pod failed first."
             ));
         }
         None if read == 0 || all_blame => {}
@@ -191,7 +191,7 @@ fn action_of(state: JobState, suspect: Option<&Suspect>, missing: &[u64], all_bl
     let (code, text) = match suspect.because {
         Suspicion::NeverStarted => (
             ActionCode::Watch,
-            format!("Let pod {pod} start: explain_gpu_pod for the pod shows why it does not. The others wait for it."),
+            format!("Find out with explain_gpu_pod why pod {pod} does not start, and let it start. The other pods wait for this pod."),
         ),
         Suspicion::FailedFirst if is_fact(suspects::NODE) => (
             ActionCode::Watch,
@@ -216,7 +216,7 @@ fn action_of(state: JobState, suspect: Option<&Suspect>, missing: &[u64], all_bl
         Suspicion::ProcessStopped => (
             ActionCode::RestartPod,
             format!(
-                "Continue the process (SIGCONT) if it is stopped; else restart pod {pod}. If it cannot be killed, reboot {node}."
+                "If the process is stopped, continue it (SIGCONT). Otherwise restart pod {pod}. If the process cannot be killed, reboot {node}."
             ),
         ),
         Suspicion::Fault => (
@@ -234,7 +234,7 @@ fn action_of(state: JobState, suspect: Option<&Suspect>, missing: &[u64], all_bl
         Suspicion::NcclClaim => (
             ActionCode::Watch,
             format!(
-                "Look at the log and the stack of the process of pod {pod}. Only the processes of the job report this, and nothing that was read on {node} confirms it: leave the node in use."
+                "Look at the log and the stack of the process of pod {pod}. Only the processes of the job report this, and no data from {node} confirms it. Leave the node in use."
             ),
         ),
         Suspicion::Differs => (

@@ -1,4 +1,5 @@
-//! `of`: the pods that may delay the others, in this order: never started, failed first, stopped processes, first fault of a fabric, other values.
+//! `of`: the pods of a job that may delay the others, the most suspicious first.
+//! The order: never started, failed first, stopped processes, first fault, other values.
 
 use std::collections::BTreeMap;
 
@@ -85,7 +86,7 @@ pub(super) fn of(members: &[Member], compared: &Comparison) -> Found {
     let failures_follow = first.or(found.all_blame.then_some(0)).is_some_and(|first| follows(failures[first].1));
     if let Some(first) = first.filter(|_| !failures_follow) {
         let (failed, at) = failures[first];
-        // A pod that ended without an error while the others still needed it is the end that they lost.
+        // If a pod ended without an error while the others still needed it, the others lost the connection to this pod.
         let earlier =
             Some(failed).filter(|_| !is_own(&members[failed], at)).and_then(|_| completed(members, failed, at));
         let others = failures.len() - usize::from(earlier.is_none());
@@ -168,7 +169,7 @@ fn add_odd(candidates: &mut BTreeMap<usize, Candidate>, odd: &Odd, suspicion: Op
 /// A difference with its meaning, and whether it is a number.
 type Fact = (Option<Suspicion>, Difference, bool);
 
-/// Joins equal differences of several GPUs of a pod. If they are numbers, the first one is shown.
+/// Joins equal differences of several GPUs of a pod. If they are numbers, the first number is shown.
 fn joined(facts: Vec<Fact>) -> Vec<Fact> {
     let mut joined: Vec<(Fact, Vec<u32>)> = Vec::new();
     for fact in facts {
@@ -274,7 +275,7 @@ fn is_lost_at(member: &Member, at: Option<Timestamp>) -> bool {
     at.is_some() && lost(member) == at
 }
 
-/// Returns the failed and lost pods, the first one first. A pod that runs again counts only if most of the others were
+/// Returns the failed and lost pods, the earliest first. A pod that runs again counts only if most of the others were
 /// not restarted, and a lost pod only if most of the others are not lost.
 fn failures(members: &[Member], waits: &[usize]) -> Vec<(usize, Option<Timestamp>)> {
     let restarted = members.iter().filter(|member| failure(member).is_some() && runs(member)).count();
@@ -302,8 +303,8 @@ const SEGMENTATION_FAULT: i32 = 139;
 /// Lines that say only that a program ends, after the line with the reason.
 const CLOSING: [&str; 3] = ["terminate called", "Aborted", "Fatal Python error: Aborted"];
 
-/// Returns whether the pod has a reason of its own for its end at this time: it was lost, Kubernetes or the kernel ended
-/// it, or its program reports an error that is not about another pod.
+/// Returns whether the pod has a reason of its own for its end at this time: it was lost, Kubernetes or the kernel
+/// ended it, or its program reports an error that is not about another pod.
 fn is_own(member: &Member, at: Option<Timestamp>) -> bool {
     let of_pod = member.pod.reason.as_deref();
     let reasons = || failure(member).map(|end| end.reason).into_iter().chain(of_pod);
@@ -355,7 +356,7 @@ fn blames_others(member: &Member) -> bool {
 }
 
 /// Returns the position of the first failure. If it only reports that others failed, returns a failure soon after it
-/// that has a reason of its own, and none if all of them only report that others failed.
+/// that has a reason of its own, and nothing if all failures only report this.
 fn first_failure(members: &[Member], failures: &[(usize, Option<Timestamp>)]) -> Option<usize> {
     let (_, start) = failures.first()?;
     let soon = failures.iter().take_while(|(_, at)| at.zip(*start).is_none_or(|(at, start)| at <= start + FOLLOWS));

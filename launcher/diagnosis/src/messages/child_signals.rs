@@ -1,4 +1,5 @@
-//! `ChildSignal`, `read`: the signal that ended a child process, as torchrun, accelerate, DeepSpeed and Python report it, with the rank.
+//! `ChildSignal`, `read`: the signal that ended a child process, and the rank of the process,
+//! as torchrun, accelerate, DeepSpeed and Python report them.
 //!
 //! The launcher only reports that its child ended. The child itself has no last message, because the kernel ended it.
 
@@ -60,7 +61,8 @@ fn signal_of(line: &str) -> Option<&'static str> {
     SIGNALS.iter().find(is_it).map(|(_, name)| *name)
 }
 
-/// Returns the rank that a line of a launcher names: `rank      : 3 (local_rank: 3)`, `local_rank: 3 (pid: 271)`, `process 3 terminated`.
+/// Returns the rank that a line of a launcher names: `rank      : 3 (local_rank: 3)`, `local_rank: 3 (pid: 271)`,
+/// `process 3 terminated`.
 fn rank_of(line: &str) -> Option<&str> {
     let rest = ["rank      : ", "local_rank: ", "process "].iter().find_map(|words| Some(line.split_once(words)?.1))?;
     let digits = &rest[..rest.find(|one: char| !one.is_ascii_digit()).unwrap_or(rest.len())];

@@ -1,4 +1,5 @@
-//! `names`: the names of the CUDA errors whose numbers a message contains. `is_about_one`: whether a line is about a CUDA error.
+//! `names`: the names of the CUDA errors whose numbers a message contains.
+//! `is_about_one`: whether a line is about a CUDA error.
 //!
 //! Libraries print the number of an error without its name: `Error 804: …`, `Cuda failure 2`, `UNKNOWN ERROR (303)`.
 //! The rows of `data/phrases.tsv` contain the names. Sources: `cudaError_t` and `CUresult` in NVIDIA's CUDA

@@ -1,7 +1,8 @@
-//! `read`: finds the line that reports that a program ended because another process, rank, node or service failed, did not respond, or ended it.
+//! `read`, `read_report`: find the line that reports that a program ended because something else failed or ended it:
+//! another process, rank, node or service.
 //!
-//! Such a program only reports the failure, so neither the program nor its GPU is known to be the cause. Only the last
-//! message of the program counts, because a program can quote an earlier message and then end for another reason.
+//! Such a program only reports the failure, so it is not known whether the program or its GPU is the cause. Only the
+//! last message of the program counts, because a program can quote an earlier message and then end for another reason.
 
 use crate::messages::shapes;
 

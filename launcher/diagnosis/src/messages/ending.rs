@@ -1,7 +1,7 @@
-//! `deciding`: the lines of a message that may explain the end of a program. `other_place`: the node or rank that a line is about.
+//! `deciding`, `after_last_work`: the lines of a message that may explain the end of a program.
+//! `is_own_exception`: whether the program caused the last exception. `other_place`: the node or rank of a line.
 //!
-//! A program can report an error, handle it, and end later for another reason. The exception that ended it is the last
-//! one.
+//! A program can report an error, handle it, and end later for another reason. Only the last exception ended it.
 
 use crate::messages::shapes;
 
@@ -71,8 +71,8 @@ pub(crate) fn is_own_exception(message: &str) -> bool {
 /// Number of harmless lines after an error at which the program went on with its work.
 const WENT_ON: usize = 2;
 
-/// Returns the lines that the program wrote after its last sign of normal work. An error before that sign did not end the
-/// program.
+/// Returns the lines that the program wrote after its last sign of normal work. An error before that sign did not end
+/// the program.
 pub(crate) fn after_last_work<'m>(lines: impl Iterator<Item = &'m str>) -> Vec<&'m str> {
     let lines: Vec<&str> = lines.filter(|line| !line.trim().is_empty()).collect();
     let worked =
@@ -183,7 +183,7 @@ fn is_host(word: &str) -> bool {
     form && !is_other && !is_number && has(u8::is_ascii_digit) && has(u8::is_ascii_alphabetic) && word.len() > 2
 }
 
-/// Returns whether two host names belong to one machine. One of them may lack the domain of the other.
+/// Returns whether two host names belong to one machine. One name may lack the domain of the other name.
 fn same_host(one: &str, other: &str) -> bool {
     let short = |name: &str| name.split('.').next().unwrap_or_default().to_ascii_lowercase();
     short(one) == short(other)

@@ -1,4 +1,4 @@
-//! `without_hints`: removes hints about additional output from a message, such as `run with NCCL_DEBUG=INFO for details`.
+//! `without_hints`: removes hints about additional output from a message (`run with NCCL_DEBUG=INFO for details`).
 //!
 //! A message is not about the variable or option in such a hint.
 

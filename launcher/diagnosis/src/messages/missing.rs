@@ -1,4 +1,4 @@
-//! `Missing`, `in_message`: the program, file, library or other object that, according to a message, is missing or cannot be opened or started.
+//! `Missing`, `in_message`: the program, file, library or other object that a message reports as missing or unusable.
 //!
 //! The text "not found" is not sufficient, because the repair depends on the missing object. `data/missing.tsv` defines
 //! where a message contains its name.
@@ -99,8 +99,8 @@ struct Pattern {
 static PATTERNS: LazyLock<Vec<Pattern>> =
     LazyLock::new(|| rows(include_str!("../data/missing.tsv")).flat_map(patterns).collect());
 
-/// Returns the patterns of a row. If the row is about objects, there is one for each kind of objects, in the singular
-/// and the plural.
+/// Returns the patterns of a row. If the row is about objects, there is a pattern for each kind of objects, in the
+/// singular and the plural.
 fn patterns(fields: Vec<&'static str>) -> Vec<Pattern> {
     let [kind, pattern] = fields[..] else { return Vec::new() };
     let Some(kind) = word(kind) else { return Vec::new() };
@@ -255,11 +255,12 @@ impl Missing {
     pub(crate) fn advice(&self) -> &'static str {
         match self.kind {
             Kind::Program => {
-                "The program is looked for in the folders of PATH: install it where the command runs (the image of the container, or the \
-                 host of a hook), add its folder to PATH (that of a virtual environment, for example), or start it by its full path."
+                "The program must be in a folder of PATH. Install it where the command runs (the image of the \
+                 container, or the host of a hook), add its folder to PATH (for example, the folder of a virtual \
+                 environment), or start it by its full path."
             }
             Kind::Library => {
-                "Install the library for the program of the message, or correct the path where its loader looks (LD_LIBRARY_PATH). A library \
+                "Install the library for the program in the message, or correct the search path of its loader (LD_LIBRARY_PATH). A library \
                  of the driver comes from {node} through the container toolkit."
             }
             Kind::PythonModule => "Install the module in the image, for the Python that runs the program.",
@@ -267,18 +268,19 @@ impl Missing {
                 "Create the directory in the image or mount a volume there, or correct the path (workingDir)."
             }
             Kind::Path => {
-                "Create what is missing, mount it into the container, or correct the path. If it belongs to a driver or another component \
-                 of {node}, install that first."
+                "Create the missing file or folder, mount it into the container, or correct the path. If it belongs \
+                 to a driver or another component of {node}, install this component first."
             }
             Kind::Device => {
                 "Check on {node} that the driver which creates the device file is loaded, and that the container gets the device."
             }
             Kind::Object | Kind::SomeObject if self.of.is_some_and(|of| of.is_made_by_software) => {
-                "Find out whether it was deleted or renamed, never existed, or does not fit what is looked for (labels, requests, state): \
-                 software creates such objects. Then let what refers to it start again."
+                "Find out whether the object was deleted or renamed, never existed, or does not match the search \
+                 (labels, requests, state): software creates such objects. Then restart the component that needs the \
+                 object."
             }
             Kind::Object | Kind::SomeObject => {
-                "Create it in the right namespace, or correct its name where it is referred to."
+                "Create the object in the right namespace, or correct its name in the place that refers to it."
             }
         }
     }

@@ -1,4 +1,5 @@
-//! `known`: finds the row of `data/phrases.tsv` that matches a message. `Phrase`: the meaning of the message, and the action.
+//! `known`: finds the row of `data/phrases.tsv` that matches a message. `Phrase`: the meaning of the row, and the action.
+//! `Part`: the component whose messages a row matches. `only_looks`, `as_usual`, `lowercased`: texts of actions.
 //!
 //! If no row of its part matches a message, the cause of the message is not known. The explanation then names the part
 //! and quotes the message.
@@ -116,8 +117,8 @@ pub(crate) fn rows_of(part: Part) -> impl Iterator<Item = &'static Phrase> {
     PHRASES.iter().filter(move |phrase| phrase.part == part)
 }
 
-/// Returns the first phrase of a part that matches the message. A phrase about a consequence is returned only if no other
-/// phrase matches.
+/// Returns the first phrase of a part that matches the message. A phrase about a consequence is returned only if no
+/// other phrase matches.
 pub(crate) fn known(part: Part, message: &str) -> Option<&'static Phrase> {
     let mut message = shapes::without_note(message).to_ascii_lowercase();
     if part == Part::Program {
@@ -141,7 +142,7 @@ pub(crate) fn only_looks(action: &str) -> bool {
     action.is_empty() || action.starts_with("Resolve") || LOOKING.iter().any(|start| action.starts_with(start))
 }
 
-/// Marks an action as the usual one, for a message that contains a more specific error than the matched words.
+/// Marks an action as the usual action, for a message that contains a more specific error than the matched words.
 pub(crate) fn as_usual(action: &str) -> String {
     if LOOKING.iter().any(|start| action.starts_with(start)) {
         format!("{RESOLVE} {action}")
@@ -191,8 +192,8 @@ impl Phrase {
         shapes::inner_error(message.get(end..)?)
     }
 
-    /// Returns whether the action is only the usual one for this message, because the message contains a more specific
-    /// error.
+    /// Returns whether the action is only the usual action for this message, because the message contains a more
+    /// specific error.
     pub(crate) fn is_usual_for(&self, message: &str) -> bool {
         self.is_usual || self.inner_error(message).is_some()
     }

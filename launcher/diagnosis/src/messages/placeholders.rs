@@ -1,4 +1,4 @@
-//! `host`: finds a configuration placeholder that a message contains instead of a host name. `advice`: the action for it.
+//! `host`: finds a configuration placeholder in a message that should name a host. `advice`: the action for it.
 //!
 //! A program with such a name fails like a program without a network, but the network and the name server work.
 
@@ -47,7 +47,7 @@ fn is_placeholder(name: &str) -> bool {
 /// Returns the action for a placeholder instead of a host name.
 pub(crate) fn advice(name: String) -> String {
     format!(
-        "{name} looks like a placeholder: set the real host name in the settings or the specification in which it is."
+        "{name} looks like a placeholder. Set the real host name in the settings or the specification that contains this name."
     )
 }
 

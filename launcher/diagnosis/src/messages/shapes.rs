@@ -1,4 +1,5 @@
-//! The grammar of error messages, the error lines of a log, and the removal of the prefixes of loggers.
+//! `read`: the meaning of an error message by its general shape. `read_log`, `last_error`, …: the error lines of a log.
+//! `core`, `inner_error`: the innermost error of a message. `undecorated`: removes the prefixes of loggers.
 //!
 //! Programs wrap errors: `starting: reading config: open /etc/x: no such file or directory`. The innermost error is
 //! last, and its shape is the same in all programs. A message without such a shape has no known meaning.
@@ -153,7 +154,8 @@ pub(crate) fn read_log<'a>(lines: impl DoubleEndedIterator<Item = &'a str> + Clo
     let all: Vec<&str> = lines.collect();
     let readable = || (0..all.len()).rev().filter_map(|at| Some((all[at], read(&with_its_head(&all, at))?)));
     let of_errors = || readable().filter(|(line, _)| is_error(line));
-    // A general statement often repeats the error before it, and a program that waits for a failed part reports a timeout.
+    // A general statement often repeats the error before it, and a program that waits for a failed part reports a
+    // timeout.
     let specific = |lines: Vec<(&'a str, Reading)>| {
         lines.into_iter().filter(|(_, reading)| reading.tier < 3).min_by_key(|(_, reading)| reading.tier)
     };
@@ -184,7 +186,7 @@ pub(crate) fn last_error<'a>(lines: impl DoubleEndedIterator<Item = &'a str>) ->
 }
 
 /// Returns the first error before a given line: a line that a program marks with `error:`, or whose shape is specific.
-/// The errors after the first one are often its consequences.
+/// The errors after the first error are often consequences.
 pub(crate) fn first_error<'a>(lines: impl Iterator<Item = &'a str>, before: &str) -> Option<&'a str> {
     let is_marked = |line: &str| line.to_ascii_lowercase().contains("error: ");
     let mut earlier = lines.take_while(|line| *line != before);
@@ -352,8 +354,8 @@ fn of_json(line: &str) -> Option<String> {
 /// Words with which containerd reports that a program of the runtime ended, and that its log has no error.
 const ENDED: &str = "did not terminate successfully: ";
 
-/// Returns a message without the note of containerd that the file with the error of the runtime is not there: the output of the
-/// runtime, which follows the note, has the error.
+/// Returns a message without the note of containerd that the file with the error of the runtime is not there: the
+/// output of the runtime, which follows the note, has the error.
 pub(crate) fn without_note(message: &str) -> &str {
     let output = message.split_once(ENDED).and_then(|(_, rest)| rest.split_once(": ")).map(|(_status, output)| output);
     output

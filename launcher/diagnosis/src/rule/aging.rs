@@ -1,4 +1,5 @@
-//! `of`, `severity`, `repeated`, `worst`: the meaning of kernel events in the Xid catalogue. `Draft::aged`: lowers the severity of old events.
+//! `of`, `severity`, `repeated`, `worst`: the meaning of kernel events in the Xid catalogue.
+//! `Draft::aged`, `Draft::aged_on_node`: lower the severity of old events.
 //!
 //! The catalogue (`src/kernel_log/data`) defines which codes can recover. For each family of faults, it also defines
 //! the evidence that the GPU works again: see [`Node::recovery`].
@@ -47,8 +48,8 @@ pub(crate) fn severity(event: &KernelEvent) -> Severity {
     of(event).severity
 }
 
-/// Returns the meaning with the highest severity. If several have this severity, returns the one that counts for the
-/// longest time.
+/// Returns the meaning with the highest severity. If several have this severity, returns the meaning that counts
+/// for the longest time.
 pub(crate) fn worst(events: &[&KernelEvent]) -> EventMeaning {
     events.iter().map(|event| of(event)).max_by_key(|meaning| (meaning.severity, meaning.ageing)).unwrap_or(UNKNOWN)
 }

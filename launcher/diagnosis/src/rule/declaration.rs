@@ -1,4 +1,5 @@
 //! `Rule`: the constant part of a finding (id, title, severity, action, …). `rules!`: declares a table of rules.
+//! `About`, `InPlan`: properties of a rule. `XID_DOC`, …: links to documentation.
 //!
 //! The file of each group begins with its table; `catalogue_of_rules` lists all rules. Clients rely on the ids: the
 //! meaning of an id does not change, and an id is not reused. The functions of the group add the parts that depend on
@@ -27,8 +28,8 @@ pub struct Rule {
     /// Meaning of a finding, for `docs/findings.md`.
     pub meaning: &'static str,
     /// The facts that the rule reads: fields of the report (`section.field`), fields of
-    /// [`KubernetesFacts`](syringe_core::facts::kubernetes::node::KubernetesFacts) (`kubernetes.field`), kinds of kernel
-    /// lines.
+    /// [`KubernetesFacts`](syringe_core::facts::kubernetes::node::KubernetesFacts) (`kubernetes.field`), kinds of
+    /// kernel lines.
     pub reads: &'static str,
     pub about: About,
     pub in_plan: InPlan,
@@ -139,8 +140,8 @@ pub(crate) const TOOLKIT_ISSUE: Option<&str> = Some("https://github.com/NVIDIA/g
 /// NVIDIA's issue about containers that lose their GPUs ("Unknown Error").
 pub(crate) const TOOLKIT_DOC: Option<&str> = Some("https://github.com/NVIDIA/nvidia-docker/issues/1730");
 
-/// Declares the rules of a group: one constant for each rule, and `RULES` with all of them. `about` before the first rule
-/// applies to all rules of the group.
+/// Declares the rules of a group: one constant for each rule, and `RULES` with all of them. `about` before the first
+/// rule applies to all rules of the group.
 ///
 /// ```text
 /// about ContainerRuntime;

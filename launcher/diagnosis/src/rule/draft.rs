@@ -160,7 +160,7 @@ impl Draft {
         Self { action, advice: advice.into(), ..self }
     }
 
-    /// Adds an action. If one of the two actions includes the other, only that one remains; otherwise both remain.
+    /// Adds an action. If one action includes the other, only the first remains. Otherwise both remain.
     pub(crate) fn joined_with(mut self, action: ActionCode, advice: impl Into<String>) -> Self {
         if self.actions().any(|known| known.includes(action)) {
             return self;

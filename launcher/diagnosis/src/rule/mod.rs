@@ -1,4 +1,4 @@
-//! Modules with the elements of a rule: its declaration, its group, the draft of its finding, and the ageing of kernel events.
+//! Modules with the elements of a rule: its declaration, its group, the draft of its finding, the ageing of events.
 
 pub(crate) mod aging;
 mod declaration;

@@ -1,4 +1,5 @@
-//! `of_pod`: finds the pods that a pod depends on and that fail: pods that its messages name, and pods of its job or group.
+//! `of_pod`: finds failing pods that may explain the end of a pod: pods that its messages or settings name, and pods of
+//! its job or group. `trouble`: whether a pod fails, and when it ended.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -21,12 +22,12 @@ use crate::reads::{nodes, owned_pods};
 const MAX_PODS: usize = 2;
 /// Maximum number of other namespaces whose services are in the messages.
 const NAMESPACES: usize = 2;
-/// Time limit for each list. The answer does not depend on it.
+/// Time limit for each list. If a list takes longer, the answer is given without the list.
 const TIME: std::time::Duration = std::time::Duration::from_secs(5);
 /// Maximum time between the end of a container of another pod and the end of the pod. Collective operations have time
 /// limits of 10 minutes.
 const NEAR: SignedDuration = SignedDuration::from_mins(15);
-/// Times of the kubelets of two nodes can differ by this much.
+/// Maximum difference between the clocks of two nodes.
 const SLACK: SignedDuration = SignedDuration::from_secs(60);
 
 /// Labels that all pods of one job or group have. If a row has two labels, both values must be equal.
@@ -86,8 +87,8 @@ pub(crate) enum Trouble {
     Fails,
 }
 
-/// Returns the pods that fail, or failed shortly before the end of the pod, and that the messages of the pod name or
-/// that belong to its job or group.
+/// Returns the pods that may explain the end of the pod. These pods fail, or failed shortly before that end. The
+/// messages of the pod name them, or they belong to its job or group.
 pub(crate) async fn of_pod(connection: &Connection, object: &Pod, facts: &PodFacts) -> Vec<Peer> {
     let texts: Vec<&str> = texts_of(facts).collect();
     let is_about_others = texts.iter().any(|text| {
@@ -133,7 +134,7 @@ pub(crate) async fn of_pod(connection: &Connection, object: &Pod, facts: &PodFac
     });
     let found = join_all(lists).await.into_iter().filter_map(|list| list.ok()?.ok());
     let mut found: Vec<(Trouble, Option<Timestamp>, Peer)> = found.flatten().collect();
-    // A pod that is named comes before other pods of the job, and the first that failed before those that failed later.
+    // Order: named pods before other pods of the job, then by trouble, then the pod that failed first.
     found.sort_by_key(|(trouble, ended, peer)| {
         let by_group = [LinkedPod::OF_SAME_JOB, LinkedPod::BESIDE].iter().any(|role| peer.role.starts_with(role));
         (by_group, *trouble, ended.is_none(), *ended)
@@ -167,7 +168,7 @@ struct Names<'a> {
 }
 
 impl Names<'_> {
-    /// Returns why a pod may explain the end of the pod.
+    /// Returns why `pod` may explain the end of the pod with these names.
     fn role_of(&self, pod: &ListedPod) -> Option<&'static str> {
         let name = pod.metadata.name.as_str();
         if name == self.own {
@@ -184,7 +185,7 @@ impl Names<'_> {
     }
 }
 
-/// Returns whether the name of a pod is this name with more parts.
+/// Returns whether the name of a pod begins with `start`, followed by more parts.
 fn is_start_of(start: &str, pod: &str) -> bool {
     pod.strip_prefix(start).is_some_and(|rest| rest.starts_with('-'))
 }
@@ -233,8 +234,8 @@ fn runs_again(pod: &ListedPod, ended: Timestamp) -> bool {
     })
 }
 
-/// Returns the trouble of a pod, and the time of its last end if that can explain the end of the other pod at `own_end`.
-/// `only_before`: whether an end after the end of the other pod does not count.
+/// Returns the trouble of a pod. Also returns the time of its last end, if this end can explain the end of the other
+/// pod at `own_end`. `only_before`: whether an end after the end of the other pod does not count.
 pub(crate) fn trouble(
     pod: &ListedPod,
     own_end: Option<Timestamp>,

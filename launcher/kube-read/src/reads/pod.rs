@@ -1,4 +1,4 @@
-//! `read`: reads one pod with its events, by the name of the pod or of its owner.
+//! `read`, `read_selected`: read one pod with its events, by the name of the pod or of its owner, or by labels.
 
 use std::collections::BTreeMap;
 
@@ -31,7 +31,7 @@ pub struct ReadPod {
     pub all: Vec<Pod>,
 }
 
-/// Reads the pods with labels that match, and the events of the worst one.
+/// Reads the pods with labels that match, and the events of the worst pod.
 pub async fn read_selected(connection: &Connection, namespace: &str, selector: &str) -> Result<ReadPod, Failure> {
     name_validation::check_namespace(namespace)?;
     let owned = owned_pods::worst(connection, namespace, PodsOf::Selector(selector)).await?.ok_or_else(|| {
@@ -101,8 +101,8 @@ pub async fn read(connection: &Connection, namespace: &str, target: &NamedOwner)
                              events and the node's kernel log (analyze_xid_errors) remain."
                         .to_owned(),
                     Some(_) => format!(
-                        "Check the name and the namespace (on the command line: -n NAMESPACE). If it exists, it is suspended, waits in a queue, or \
-                         its pods are deleted: kubectl describe -n {namespace} {} shows the reason; with Kueue, also run kubectl get workloads -n {namespace}.",
+                        "Check the name and the namespace (on the command line: -n NAMESPACE). If the object exists, it is suspended, it waits in a \
+                         queue, or its pods are deleted. For the reason, run: kubectl describe -n {namespace} {}. With Kueue, also run: kubectl get workloads -n {namespace}.",
                         target.text()
                     ),
                 },

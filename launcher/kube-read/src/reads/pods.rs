@@ -1,4 +1,5 @@
-//! Functions that read the pods of a node or namespace, and the allocated and requested amounts of several nodes.
+//! `on_node`, `of_namespace`: list the pods of a node or namespace.
+//! `allocated`, `allocated_on`, `requests_on`: add up the resources that the pods of each node use or request.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -26,7 +27,7 @@ const AT_ONCE: usize = 8;
 /// Field selector for pods that hold resources of a node.
 const RUNNING: &str = "spec.nodeName!=,status.phase!=Succeeded,status.phase!=Failed";
 
-/// Reads the pods of one node, including terminated ones.
+/// Reads the pods of one node, including terminated pods.
 pub async fn on_node(connection: &Connection, node: &str, freshness: Freshness) -> Result<Vec<Pod>, Failure> {
     let fields = format!("spec.nodeName={node}");
     let query = Query {
@@ -43,7 +44,7 @@ pub async fn on_node(connection: &Connection, node: &str, freshness: Freshness) 
     .await
 }
 
-/// Reads the pods of a namespace, or of all namespaces, including terminated ones.
+/// Reads the pods of a namespace, or of all namespaces, including terminated pods.
 pub async fn of_namespace(connection: &Connection, namespace: Option<&str>) -> Result<Vec<Pod>, Failure> {
     let (what, path) = match namespace {
         Some(name) => (format!("Listing the pods of namespace {name}"), format!("/api/v1/namespaces/{name}/pods")),

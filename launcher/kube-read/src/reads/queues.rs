@@ -104,7 +104,7 @@ pub async fn of_owner(connection: &Connection, namespace: &str, owner: &NamedOwn
     timeout(TIME, read).await.unwrap_or_default()
 }
 
-/// Reads the Workloads that are the pod's, then their queues. `queue`: the LocalQueue in the label of the pod.
+/// Reads the Workloads of the pod, then the queues of these Workloads. `queue`: the LocalQueue in the label of the pod.
 async fn kueue(
     connection: &Connection,
     namespace: &str,
@@ -140,7 +140,7 @@ async fn kueue(
     Vec::new()
 }
 
-/// Returns the problems of an object that a Workload names. It is a problem, too, if the object does not exist.
+/// Returns the problems of an object that a Workload names. An object that does not exist is also a problem.
 fn of_found(kind: &str, name: &str, found: &Found<Value>) -> Vec<PodEvent> {
     match found {
         Found::Some(object) => problems(object),
@@ -191,7 +191,7 @@ fn problem(kind: &str, name: &str, reason: &str, message: &str, time: Option<jif
     PodEvent { time, reason, message, count: 1, field: String::new(), warning: true }
 }
 
-/// Returns the last problems, which are the most specific ones.
+/// Returns the last problems, because they are the most specific problems.
 fn most_specific(mut problems: Vec<PodEvent>) -> Vec<PodEvent> {
     let excess = problems.len().saturating_sub(MAX_PROBLEMS);
     problems.drain(..excess);

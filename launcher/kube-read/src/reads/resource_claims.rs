@@ -1,4 +1,5 @@
-//! `read`, `holders`: read ResourceSlices and ResourceClaims in the newest supported API version that the cluster serves.
+//! `read`: reads ResourceSlices and ResourceClaims in the newest supported API version that the cluster serves.
+//! `holders`: returns the claims that hold devices, as text.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -21,8 +22,8 @@ use crate::objects::dra_objects::{Slice, SliceSpec, SlimClaim, newest};
 const VERSIONS: [&str; 3] = ["v1", "v1beta2", "v1beta1"];
 
 /// Reads devices (of `node`, or of all nodes) and claims. Returns `None` if the cluster does not serve dynamic resource
-/// allocation, has no ResourceSlice with a GPU, or rejects the request; the reason for a rejection is added to `unknown`.
-/// Fails if the API server cannot be reached or does not list its API versions.
+/// allocation, if it has no ResourceSlice with a GPU, or if it rejects the request. The reason for a rejection is added
+/// to `unknown`. Fails if the API server cannot be reached or does not list its API versions.
 pub async fn read(
     connection: &Connection,
     node: Option<&str>,

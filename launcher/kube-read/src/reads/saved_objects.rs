@@ -1,4 +1,5 @@
-//! `read`: lists the Kubernetes objects that an archive contains, without the data that no answer needs.
+//! `read`: lists the Kubernetes objects of a cluster that `gpu-syringe save` writes into an archive.
+//! Data that no answer needs is left out.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,9 +1,9 @@
-//! `size`: computes the size of an answer as JSON; `MAX_SIZE`: the maximum size of an answer over MCP.
+//! `size`: computes the size of an answer as JSON. `MAX_ANSWER`, `MAX_SIZE`: the maximum size of an answer over MCP.
 //!
 //! Some hosts save a result of more than 50,000 characters to a file, and show the model only 2 KB of it. A host counts
 //! only what it passes to the model: the JSON of `structuredContent` (Claude Code, Codex, Copilot CLI, VS Code) or the
-//! text block (other hosts). The limit in this module applies to the text block, which is the larger of the two: it is
-//! a JSON string, in which each quotation mark of the answer takes two characters.
+//! text block (other hosts). The limit in this module applies to the text block. The text block is the larger of the
+//! two, because it is a JSON string, in which each quotation mark of the answer takes two characters.
 
 use serde::Serialize;
 

@@ -131,8 +131,8 @@ fn parent<'a>(answer: &'a mut Value, path: &[Step]) -> Option<(&'a mut Value, St
     Some((value, last.clone()))
 }
 
-/// Removes a share of the entries, and adds their number to the field `<list>_omitted`. If the type of the answer has a list for
-/// the keys of removed entries, adds the keys to this list.
+/// Removes a share of the entries, and adds their number to the field `<list>_omitted`. If the type of the answer has a
+/// list for the keys of removed entries, adds the keys to this list.
 fn shorten(answer: &mut Value, shape: &AnswerShape, path: &[Step], share: usize) {
     let Some((parent, step)) = parent(answer, path) else { return };
     let list = match &step {

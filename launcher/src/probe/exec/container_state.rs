@@ -1,4 +1,5 @@
-//! `fatal_state`, `end_reason`: read from the pod of a container whether it can still start, and how it exited.
+//! `fatal_state`: finds out from the status of a pod whether its container can no longer start, and why.
+//! `end_reason`: describes how a container exited. `is_missing_program`: whether the image lacks the program.
 
 use k8s_openapi::api::core::v1::{ContainerState, ContainerStateTerminated, ContainerStatus, Pod};
 use syringe_core::text::clean;
@@ -124,7 +125,7 @@ fn after_rejection(reason: &str, settings: &Settings) -> &'static str {
                  creates no pod."
         }
         reason if reason.starts_with("OutOf") => {
-            "The node has no more of the requested resource: free some of it (kubectl describe node), or use --via ephemeral, which \
+            "The node has no more of the requested resource: free some of this resource (kubectl describe node), or use --via ephemeral, which \
                  creates no pod."
         }
         "Evicted" => "The node evicts pods: check its conditions DiskPressure, MemoryPressure and PIDPressure.",

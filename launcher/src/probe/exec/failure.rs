@@ -1,4 +1,5 @@
-//! Functions that create the failures of an exec, with causes and next steps, and the enum `Refusal`.
+//! `Refusal`: why an exec was rejected.
+//! `no_exec`, `exec_forbidden`, `not_run`, …: create the failures of an exec, with causes and next steps.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! `read`, `read_or_retry`, `parse`: read the JSON document that a probe prints.
+//! `read`, `read_or_retry`: run the probe and read its JSON document. `parse`: parses the output of the probe.
 //! If the document is incomplete, a probe that reads is run again. For an action, only the outcome is requested.
 
 use std::time::Duration;
@@ -81,7 +81,8 @@ pub(crate) async fn read_or_retry(
     }
 }
 
-/// Returns the failure of a program that exited with an error and printed nothing. A second run would have the same result.
+/// Returns the failure of a program that exited with an error and printed nothing. A second run would fail in the same
+/// way.
 fn failed_at_once(context: &ProbeContext, method: ProbeMethod, output: &ExecOutput) -> Option<Failure> {
     let ExecOutput { stdout, stderr, ended: ExecEnd::Exit(code @ 1..SIGNALLED), .. } = output else { return None };
     let error_output = if stderr.is_empty() { "none".to_owned() } else { clean(stderr, 300) };

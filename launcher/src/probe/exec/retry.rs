@@ -1,4 +1,5 @@
-//! `exec`: repeats an exec until the container is running. Reads the pod to find out whether it can still start.
+//! `exec`: repeats an exec until the container is running.
+//! `check_pod`: reads the status of the pod, and fails if the container can never start.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;

@@ -134,7 +134,7 @@ pub(crate) async fn run(
         timeout(connect_time, client.connect(request)).await.map_err(|_| ExecError::Timeout(connect_time))??;
     started();
     let half_close = connection.supports_stream_close();
-    // No data was read from the stream yet, so its buffers can still be replaced by smaller ones.
+    // No data was read from the stream yet, so its buffers can still be replaced by smaller buffers.
     let stream = connection.into_stream().into_inner();
     let config = WebSocketConfig::default().read_buffer_size(READ_BUFFER_BYTES);
     let stream = WebSocketStream::from_raw_socket(stream, Role::Client, Some(config)).await;
@@ -191,7 +191,8 @@ async fn feed(sink: &mut (impl Sink<Message> + Unpin), input: &[u8], half_close:
     }
 }
 
-/// Sends pings, because proxies close a silent connection. Returns when sending fails; the reading side reports the reason.
+/// Sends pings, because proxies close a silent connection. Returns when sending fails. The function that reads reports
+/// the reason.
 async fn keep_open(sink: &mut (impl Sink<Message> + Unpin), every: Duration) {
     loop {
         sleep(every).await;

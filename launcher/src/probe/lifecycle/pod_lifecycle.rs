@@ -163,8 +163,8 @@ impl PodLifecycle {
         let deletion = delete_pod(&context.pods(namespace), name, &outcome).await;
         if let (Ok(Deletion::NotFound), CreateOutcome::Unanswered, Some(open)) = (&deletion, &outcome, &open) {
             let left_behind = Some(format!(
-                "pod {namespace}/{name} may still be created, since the request to create it was not answered: \
-                    gpu-syringe looks for the pod for up to {} s and deletes it; it exits on its own within {} s of \
+                "pod {namespace}/{name} may still be created, because the request to create it was not answered. \
+                    gpu-syringe looks for the pod for up to {} s and deletes it. The pod exits on its own within {} s of \
                     its start. To make sure, run: {}",
                 LATE_TIME.as_secs(),
                 open.lifetime_seconds,
@@ -178,12 +178,12 @@ impl PodLifecycle {
         let left_behind = deletion.err().map(|reason| {
             tracing::warn!(pod = %name, %reason, "the probe pod could not be deleted");
             let by = if reason.is_forbidden {
-                "a user who may delete pods in this namespace can run"
+                "A user who may delete pods in this namespace can run"
             } else {
-                "the next call or start of gpu-syringe deletes it, or run"
+                "The next call or start of gpu-syringe deletes the pod. To delete it now, run"
             };
             format!(
-                "pod {namespace}/{name} could not be deleted ({reason}); it exits on its own within {} s; {by}: kubectl -n \
+                "pod {namespace}/{name} could not be deleted ({reason}). It exits on its own within {} s. {by}: kubectl -n \
                  {namespace} delete pod {name}",
                 context.settings.probe_lifetime().as_secs(),
             )

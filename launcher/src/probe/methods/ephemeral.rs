@@ -72,7 +72,7 @@ impl Ephemeral {
         Failure::new(format!("Adding an ephemeral container on node {}", context.request.node), why, next)
     }
 
-    /// Chooses the pod: the one in the settings, the one in the request, or the first suitable pod.
+    /// Chooses the pod: the pod in the settings, the pod in the request, or the first suitable pod.
     async fn choose(context: &ProbeContext) -> Result<TargetContainer, Failure> {
         let node = &context.request.node;
         let setting = context.settings.ephemeral_pod.as_ref();
@@ -117,11 +117,11 @@ impl Ephemeral {
             return Err(Self::failed(
                 context,
                 format!(
-                    "no pod is specified, and the entry of an ephemeral container stays in the pod until the pod is \
-                        deleted; on this node, {namespace}/{pod} has a GPU; nothing was created"
+                    "no pod is specified, and nothing was created. The entry of an ephemeral container stays in its \
+                        pod until the pod is deleted. On this node, {namespace}/{pod} has a GPU"
                 ),
                 format!(
-                    "Specify the pod: --ephemeral-pod {namespace}/{pod}; or use --ephemeral-pod any, so that \
+                    "Specify the pod (--ephemeral-pod {namespace}/{pod}), or use --ephemeral-pod any, so that \
                         gpu-syringe chooses a pod on each node."
                 ),
             ));
@@ -264,8 +264,8 @@ impl ProbeSteps for Ephemeral {
         let argv = context.command().with_container(target.id.clone()).argv();
         let document = read_report::read(context, probe_container, &argv, timings).await?;
         Ok(document.with_note(Some(format!(
-            "read from inside pod {}/{}, next to its container {}: with the NVML library of that pod, and only its \
-                 processes and files, not those of the host",
+            "read from inside pod {}/{}, next to its container {}: with the NVML library of that pod. The probe saw only \
+                 the processes and files of the pod, not those of the host",
             probe_container.namespace, probe_container.pod, target.container
         ))))
     }
@@ -299,13 +299,13 @@ impl ProbeSteps for Ephemeral {
 fn left_behind(open: &OpenProbe, state: FinalState) -> Option<String> {
     let OpenProbe { namespace, pod, container, lifetime_seconds: seconds, .. } = open;
     let container = container.as_deref().unwrap_or_default();
-    let looks = format!("gpu-syringe looks for it for up to {} s and stops it", LATE_TIME.as_secs());
+    let looks = format!("gpu-syringe looks for the container for up to {} s and stops it", LATE_TIME.as_secs());
     let what = match state {
         FinalState::Gone => return None,
         FinalState::NotAdded => {
             return Some(format!(
-                "ephemeral container {container} may still be added to pod {namespace}/{pod}, since the request was not \
-                 answered: {looks}; it exits on its own within {seconds} s of its start"
+                "ephemeral container {container} may still be added to pod {namespace}/{pod}, because the request was not \
+                 answered. {looks}. The container exits on its own within {seconds} s of its start"
             ));
         }
         FinalState::Ended => "has ended".to_owned(),
@@ -318,7 +318,7 @@ fn left_behind(open: &OpenProbe, state: FinalState) -> Option<String> {
         ),
     };
     Some(format!(
-        "ephemeral container {container} {what}; its entry stays in the spec of pod {namespace}/{pod} until that pod is deleted, \
+        "ephemeral container {container} {what}. The entry of the container stays in the spec of pod {namespace}/{pod} until that pod is deleted, \
          because Kubernetes cannot remove ephemeral containers"
     ))
 }

@@ -1,4 +1,5 @@
-//! `denial`: finds the policy of the cluster that rejected a pod, and what an administrator can change.
+//! `denial`: returns the policy that rejected a pod, from the message of the API server, and the next step.
+//! `next_step_of_rejection`: returns the next step after any rejection of a pod.
 
 use crate::policy::{POLICIES, cluster_name, values, variable};
 use crate::probe::refusal::{create_forbidden, next_steps};

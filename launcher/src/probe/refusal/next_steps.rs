@@ -13,12 +13,12 @@ fn set_up(namespace: &str, profile: &str) -> String {
     format!("gpu-syringe setup --apply --profile {profile}{}", other(namespace))
 }
 
-/// Returns the option for a namespace that is not the default one.
+/// Returns the option for the namespace; empty for the default namespace.
 fn other(namespace: &str) -> String {
     if namespace == DEFAULT_NAMESPACE { String::new() } else { format!(" --probe-namespace {namespace}") }
 }
 
-/// Returns the setup commands of both profiles, the recommended one first.
+/// Returns the setup commands of both profiles, the recommended profile first.
 fn set_up_either(namespace: &str) -> String {
     format!(
         "{} --image REGISTRY/node-probe@sha256:DIGEST (recommended), or {}, which needs no image",
@@ -59,8 +59,8 @@ pub(crate) fn permission_missing(namespace: &str, why: &str) -> String {
 /// Returns the next step if the policy of deploy/ admits no image or another image.
 pub(crate) fn policy_image(namespace: &str) -> String {
     format!(
-        "If an image is set (--image, GPU_SYRINGE_IMAGE, the settings file), leave it out: gpu-syringe takes the image from the policy, \
-         if your user may read the policy. Ask an administrator to grant this and to set the image: {} --image \
+        "If an image is set (--image, GPU_SYRINGE_IMAGE, the settings file), leave this setting out: gpu-syringe takes the image from the policy, \
+         if your user may read the policy. Ask an administrator to grant this permission and to set the image: {} --image \
          REGISTRY/node-probe@sha256:DIGEST --user USER. {CHECK}",
         set_up(namespace, "hardened")
     )

@@ -1,4 +1,5 @@
-//! `read`, `list`: device files of the NVIDIA driver that exist, and device files that are missing.
+//! `read`: finds existing and missing device files of the driver in `/dev`. `list`: the device files in a container.
+//! `driver_information`: a value from the information file of the kernel module about a GPU.
 //!
 //! Only the names are checked: whether a container may open a file depends on its device cgroup (see
 //! `container_devices`).
@@ -18,11 +19,12 @@ use crate::paths::Paths;
 /// Sub-folders of `/dev` with capability devices (MIG, IMEX channels).
 const FOLDERS: [&str; 2] = ["nvidia-caps", "nvidia-caps-imex-channels"];
 
-/// Maximum number of names per sub-folder; the others are counted. MIG creates hundreds of devices, IMEX up to 2048.
+/// Maximum number of names per sub-folder. Other names are only counted. MIG creates hundreds of devices, IMEX up to
+/// 2048.
 const MAX_PER_FOLDER: usize = 32;
 
-/// Maximum number of files in `/dev` itself; the others are counted. 16 GPUs with 16 vGPUs each have 272 files. A user who
-/// can create files in the `/dev` of a container chooses their number and names.
+/// Maximum number of files in `/dev` itself. Other files are only counted. 16 GPUs with 16 vGPUs each have 272 files. A
+/// user who can create files in the `/dev` of a container chooses their number and names.
 const MAX_FILES: usize = 512;
 
 /// Maximum length of a name.
@@ -91,7 +93,7 @@ pub(in crate::host) fn list(root: &Root, kinds: &'static [FileType]) -> DeviceLi
     all
 }
 
-/// Returns the device files in `/dev` itself. A missing folder counts as an empty one.
+/// Returns the device files in `/dev` itself. A missing folder counts as an empty folder.
 fn main_files(dev: &Path) -> io::Result<DeviceList> {
     let entries = match files::entries(dev) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
@@ -101,7 +103,7 @@ fn main_files(dev: &Path) -> io::Result<DeviceList> {
     Ok(first(files.map(|entry| entry.name).collect(), MAX_FILES))
 }
 
-/// Returns the first `most` names in order, and the number of the others.
+/// Returns the first `most` names in order, and the number of the other names.
 fn first(mut names: Vec<String>, most: usize) -> DeviceList {
     names.sort_by_key(|name| natural_order(name));
     let more = names.len().saturating_sub(most);

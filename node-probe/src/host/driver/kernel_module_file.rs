@@ -1,8 +1,7 @@
-//! `version`, `has_module`: the version of the `nvidia.ko` file of a kernel, and whether a kernel has such a file.
+//! `version`: the version of the `nvidia.ko` file of a kernel. `has_module`, `is_listed`: whether the kernel has it.
 //!
-//! `modules.dep` contains the path of this file. An uncompressed module has its version in the `.modinfo` section. A
-//! compressed module is not unpacked, so that the probe needs no decompressor: the version then comes from the DKMS folders,
-//! or is unknown.
+//! `modules.dep` contains the path of this file. An uncompressed module has its version in the `.modinfo` section. The
+//! probe has no decompressor. The version of a compressed module comes from the DKMS folders, or is unknown.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
@@ -51,7 +50,7 @@ const PLACES: [&str; 8] = [
 ];
 
 /// Returns whether the kernel `release` below `root` has an nvidia.ko, in `modules.dep` or in one of the usual folders.
-/// `None` if `modules.dep` could not be read and none of the folders has the file.
+/// `None` if `modules.dep` could not be read and no folder has the file.
 pub(in crate::host) fn has_module(root: &Root, release: &str) -> Option<bool> {
     let listed = is_listed(root, release);
     if listed == Some(true) || !is_release(release) {

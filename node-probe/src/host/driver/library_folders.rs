@@ -1,4 +1,5 @@
-//! `folders`: lists the folders in which the driver's libraries can be, on the platforms of Kubernetes nodes.
+//! `folders`, `known`: list the folders in which the libraries of the driver can be, on different kinds of nodes.
+//! `DRIVER_ROOTS`: the roots in which a driver may be installed.
 
 use std::sync::LazyLock;
 

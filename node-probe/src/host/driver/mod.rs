@@ -1,4 +1,5 @@
-//! Reads driver versions, GSP firmware versions, and the paths of a CDI specification and NVIDIA's container runtime.
+//! `versions`, `gsp_firmware`: read driver versions and the versions of GSP firmware files.
+//! `cdi_spec`, `container_toolkit`: find the paths of a CDI specification and of NVIDIA's container runtime.
 //!
 //! This module only reads files: no library is loaded, and no package database is read.
 

@@ -1,4 +1,5 @@
-//! `libraries` and `cuda_libraries`: search for the driver's NVML library and CUDA library. The host section reports the first.
+//! `libraries`, `cuda_libraries`, `mapped_libraries`: search for the NVML and CUDA libraries of the driver.
+//! `Library`: a library that was found, with the open file or the reason why it must not be loaded.
 //!
 //! A library runs with the privileges of the probe. Therefore, the library comes from the root of the node, from a
 //! driver's root that is owned by the user root, or from the root of the probe's container. Files in the container come
@@ -14,7 +15,7 @@ use crate::paths::{Owner, Paths};
 use crate::trusted_file::{self, Distrust, TrustedFile};
 use crate::{bounded, cgroup, files};
 
-/// A library of the driver: the part of the real file name before the version. With `1` it is the SONAME.
+/// The start of the real file name of a library, before the version. With `1` added, this text is the SONAME.
 #[derive(Clone, Copy)]
 struct Prefix(&'static str);
 
@@ -50,8 +51,8 @@ pub(crate) struct Library {
     pub(crate) foreign: bool,
 }
 
-/// Returns the libraries that exist, best first: libraries of the loaded module's version, then the others in the order of
-/// the search. Libraries that must not be loaded are last.
+/// Returns the libraries that exist, best first: libraries of the loaded module's version, then other libraries in the
+/// order of the search. Libraries that must not be loaded are last.
 pub(crate) fn libraries(paths: &Paths, loaded: Option<&str>) -> Vec<Library> {
     find(NVML, paths, loaded)
 }

@@ -1,4 +1,5 @@
-//! `loaded`: the version of the loaded kernel module. `is_version`: whether a text has the format of a driver version.
+//! `loaded`, `banner`: the version of the loaded kernel module, and the text of `/proc/driver/nvidia/version`.
+//! `is_version`: whether a text has the format of a driver version.
 
 use syringe_core::text::clean;
 

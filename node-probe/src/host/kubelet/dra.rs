@@ -74,7 +74,7 @@ pub(in crate::host) fn claims(paths: &Paths, problems: &mut Vec<Problem>) -> Vec
         Err((path, error)) => {
             let what = format!("claims of dynamic resource allocation (/{path})");
             let next_step =
-                "GPUs of resource claims are missing in this report; see the status of the ResourceClaims in the API.";
+                "GPUs of resource claims are missing in this report. See the status of the ResourceClaims in the API.";
             problems.push(files::problem("dra_state_unreadable", what, error, next_step));
             Vec::new()
         }

@@ -30,7 +30,7 @@ const PADDED: u8 = 0x8;
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const STREAM: u32 = 1;
 
-/// The default maximum frame size, because no larger one was negotiated.
+/// The default maximum frame size, because no larger size was negotiated.
 const MAX_FRAME: usize = 16 * 1024;
 
 /// A message without fields: not compressed, no bytes.
@@ -178,7 +178,7 @@ pub(crate) mod testing {
     }
 
     /// Returns the frames that a server sends for a message: settings, a ping, headers, the message in two
-    /// frames (the second one padded), trailers.
+    /// frames (the second frame has padding), trailers.
     pub(crate) fn answer(message: &[u8]) -> Vec<u8> {
         let data = [&[0][..], &(message.len() as u32).to_be_bytes(), message].concat();
         let (first, second) = data.split_at(data.len() / 2);

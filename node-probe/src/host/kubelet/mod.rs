@@ -1,7 +1,7 @@
-//! `kubelet`: reads the section `kubelet`: parses the checkpoint of the device manager (allocations), and adds the prepared resource claims (`dra`).
+//! `kubelet`: reads the `kubelet` section. `parse`: parses the checkpoint of the device manager (allocations).
+//! `facts`: converts the allocations, with the prepared resource claims (`dra`), to the facts of the section.
 //!
-//! If the checkpoint cannot be read, the allocations come from the kubelet's API (see `pod_resources`). `dra` reads the
-//! claims.
+//! If the checkpoint cannot be read, the allocations come from the kubelet's API (see `pod_resources`).
 //!
 //! Limits: the checksum of the checkpoint is not verified, because the kubelet computes it over Go structures. If the whole
 //! file can be parsed, it is complete.
@@ -146,7 +146,7 @@ pub(in crate::host) fn parse(text: &[u8]) -> io::Result<Data> {
     Ok(data)
 }
 
-/// Returns the problem if neither the checkpoint nor the socket can be read.
+/// Returns the problem if both the checkpoint and the socket cannot be read.
 fn unreadable(error: &io::Error, refusal: &io::Error) -> Problem {
     let what = format!("the kubelet's device checkpoint (/{CHECKPOINT})");
     let (code, next_step) = match error.kind() {

@@ -1,4 +1,5 @@
-//! Reads the pod-resources API of the kubelet (`podresources.v1`), which is used if the checkpoint cannot be read.
+//! `read`: calls the pod-resources API of the kubelet (`podresources.v1`). `pods`, `devices`: parse the responses.
+//! The API is used if the checkpoint cannot be read.
 //!
 //! The API has the namespace and name of pods. The UIDs come from the names of the log folders (`/var/log/pods`), if the
 //! folders belong to only one pod. Devices of resource claims come from the state of the claims (see `dra`).

@@ -1,4 +1,4 @@
-//! Parses the fields of a protobuf message that are needed for the kubelet's responses: texts and nested messages.
+//! `fields`, `text`: return the bytes or the text of a field of a protobuf message (only length-delimited fields).
 
 /// Returns the bytes of every length-delimited field `number`, in order. Other fields are skipped.
 /// Returns `None` if the message is truncated or invalid.

@@ -43,7 +43,7 @@ pub(in crate::host) fn read(paths: &Paths, of: &StackContainer, problems: &mut V
         None
     };
     if paths.owner == Owner::Workload {
-        return refuse("stack_log_refused", "the probe sees the files of a workload, not those of the node");
+        return refuse("stack_log_refused", "the probe sees the files of a workload, not the files of the node");
     }
     let Some(pods) = Root::open(&paths.host).ok().and_then(|host| Some((host.find(PODS)?, host))) else {
         return refuse("stack_log_missing", "there is no folder /var/log/pods");

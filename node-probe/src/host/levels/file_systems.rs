@@ -27,7 +27,7 @@ const CHECKED: [&[&str]; 5] = [
     &["/tmp"],
 ];
 
-/// Maximum size of the list of mounts that is read. The mounts of the node are before those of its pods.
+/// Maximum size of the list of mounts that is read. The mounts of the node are before the mounts of its pods.
 const MAX_MOUNTS: usize = 1024 * 1024;
 
 pub(super) fn read(paths: &Paths) -> Vec<FileSystem> {
@@ -87,15 +87,15 @@ struct Mount<'a> {
     read_only: bool,
 }
 
-/// Parses `DEVICE PATH TYPE OPTIONS 0 0`. A path with spaces contains escapes; none of the checked paths has spaces.
+/// Parses `DEVICE PATH TYPE OPTIONS 0 0`. A path with spaces contains escapes. The checked paths have no spaces.
 fn mount(line: &str) -> Option<Mount<'_>> {
     let mut words = line.split(' ').skip(1);
     let (at, kind, options) = (Path::new(words.next()?), words.next()?, words.next()?);
     Some(Mount { at, kind, read_only: options.split(',').next() == Some("ro") })
 }
 
-/// Returns the mount of a path: the mount with the longest matching path. If several have the same path, the last one
-/// hides the others.
+/// Returns the mount of a path: the mount with the longest matching path. If several mounts have the same path,
+/// the last mount hides the earlier mounts.
 fn mount_of<'m, 'a>(mounts: &'m [Mount<'a>], path: &str) -> Option<&'m Mount<'a>> {
     let above = mounts.iter().filter(|mount| Path::new(path).starts_with(mount.at));
     above.max_by_key(|mount| mount.at.components().count())

@@ -23,7 +23,8 @@ const EFA: u32 = 0xefa;
 /// Maximum number of cards. A node has up to about 40.
 const MAX_CARDS: usize = 64;
 
-/// Returns the network cards among these functions that have no RDMA device. All of them are read in one job of the helper thread.
+/// Returns the network cards among these functions that have no RDMA device. All cards are read in one job of the
+/// helper thread.
 pub(super) fn without_ports(paths: &Paths, functions: &[Function]) -> Vec<NetworkCard> {
     let is_network = |function: &&Function| [ETHERNET, INFINIBAND].contains(&function.class);
     let mut cards: Vec<Function> = functions.iter().filter(is_network).cloned().collect();

@@ -34,8 +34,8 @@ pub(in crate::host) struct Express {
 }
 
 impl Express {
-    /// Reads the capability of the function with this folder. `None` for a function that is not PCI Express, or if only the first 64
-    /// bytes can be read (not root).
+    /// Reads the capability of the function with this folder. `None` for a function that is not PCI Express, or if only
+    /// the first 64 bytes can be read (not root).
     pub(in crate::host) fn read(folder: &Path) -> Option<Self> {
         let path = folder.join("config");
         let at = path.clone();

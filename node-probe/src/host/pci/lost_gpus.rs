@@ -3,8 +3,9 @@
 //! An RMA needs the UUID, the serial number and the slot of a GPU that no longer responds. PCI, the driver's
 //! `/proc/driver/nvidia/gpus` and the kernel log may still have these values. Other values are left out.
 //!
-//! An NVML index is mapped to an address only if the mapping is certain: NVML counts as many GPUs as are bound to the nvidia
-//! driver, and either only one of these GPUs has no index, or all other GPUs of NVML are in the order of the bus.
+//! An NVML index is mapped to an address only if the mapping is certain. NVML must count as many GPUs as are bound to
+//! the nvidia driver. In addition, either only one of these GPUs has no index, or all other GPUs of NVML are in the
+//! order of the bus.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

@@ -1,4 +1,5 @@
-//! `nvidia`: lists NVIDIA's functions on the PCI bus (GPUs, NVSwitches). `describe`: facts about one GPU.
+//! `nvidia`, `bound_gpus`: list NVIDIA's functions on the PCI bus (GPUs, NVSwitches), and GPUs of the nvidia driver.
+//! `Function`: a PCI function. `describe`: facts about a GPU. `folder`, `numa_node`: its sysfs folder and NUMA node.
 //!
 //! Limits: a function that the kernel removed (surprise removal) is not listed. Virtual functions are
 //! not counted: they are parts of a GPU for virtual machines, and NVML does not list them.
@@ -72,7 +73,7 @@ fn of_vendors(paths: &Paths, vendors: &[u32]) -> io::Result<Vec<Function>> {
         .iter()
         .filter_map(|name| {
             let folder = bus.join(name);
-            // According to the SR-IOV standard, all bits of the vendor and device IDs of a virtual function are one, as
+            // According to the SR-IOV standard, all bits of the vendor and device IDs of a virtual function are set, as
             // on a lost GPU.
             if files::link_metadata(&folder.join("physfn")).is_ok() {
                 return None;

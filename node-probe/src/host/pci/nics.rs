@@ -1,4 +1,5 @@
 //! `read`: reads InfiniBand and RoCE ports with their counters and settings, and the GPUs near each port.
+//! `places`: the positions of the GPUs in the PCI tree.
 //!
 //! Source: `/sys/class/infiniband`.
 
@@ -105,7 +106,8 @@ fn counters(device: &Path, port: &Path, net: Option<&Path>, link_layer: Option<&
     counted
 }
 
-/// Returns whether the port has a RoCE v2 GID that is not link-local, in one job of the helper thread. `None`: nothing was read.
+/// Returns whether the port has a RoCE v2 GID that is not link-local, in one job of the helper thread. `None`: nothing
+/// was read.
 fn has_roce_v2_address(port: &Path) -> Option<bool> {
     let at = port.to_owned();
     let read = move || {
@@ -152,7 +154,7 @@ fn slot(card: &Place) -> NicSlot {
     }
 }
 
-/// Returns the GPUs that are nearest to a NIC; an empty list if all GPUs are on NUMA nodes other than that of the NIC.
+/// Returns the GPUs that are nearest to a NIC; an empty list if no GPU is on the NUMA node of the NIC.
 fn nearest(nic: &Place, gpus: &[(u32, Place)]) -> Vec<NearGpu> {
     let measured: Vec<(u32, Near)> =
         gpus.iter().filter_map(|(index, gpu)| Some((*index, pcie_path::near(nic, gpu)?))).collect();

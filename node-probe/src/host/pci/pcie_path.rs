@@ -1,4 +1,5 @@
-//! `hops`, `near`: find the PCIe path from a GPU to its root port, and the distance between two devices, in sysfs.
+//! `place`: the position of a device in the PCI tree (sysfs). `near`: the distance between two devices.
+//! `hops`: the path from a GPU to its root port. `link`: generation and width of the PCIe link of a device.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

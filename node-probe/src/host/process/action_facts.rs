@@ -1,4 +1,5 @@
-//! `held_by`: the GPU device files that a process has open. `describe`: one process. `gpu_minor`: a minor number.
+//! `held_by`: the GPU device files that a process has open. `describe`: one process with its stuck threads.
+//! `gpu_minor`: the minor number of a GPU.
 
 use std::collections::BTreeSet;
 use std::io;

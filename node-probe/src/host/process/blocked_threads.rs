@@ -4,8 +4,8 @@
 //! call into the driver and every disk read, a thread is in state `D` for a moment. Therefore, a thread counts only if
 //! it is in state `D` at two reads and has not run in between.
 //!
-//! Limits: there is a maximum number of threads per process and in total; the others are counted. This module reads no file
-//! that needs the lock of a process's memory map (`cmdline`, `maps`).
+//! Limits: there is a maximum number of threads per process and in total. Other threads are only counted. This module
+//! reads no file that needs the lock of a process's memory map (`cmdline`, `maps`).
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -39,7 +39,7 @@ struct Waiting {
     look: ThreadState,
 }
 
-/// Reads the threads of every process and adds the stuck ones.
+/// Reads the threads of every process and adds the stuck threads.
 pub(in crate::host) fn add(proc: &Path, processes: &mut [GpuProcess]) {
     let started = Instant::now();
     let mut waiting: Vec<Waiting> = Vec::new();

@@ -1,4 +1,5 @@
-//! `read`: finds processes by name: daemons of a GPU node, NVIDIA's Kubernetes software, container runtimes, kubelets.
+//! `read`: finds processes by name: GPU daemons, time services, NVIDIA's Kubernetes software, runtimes, kubelets.
+//! `Named`: a process that was found. `DAEMONS`, `TIME_SERVICES`, `STACK`: tables of the names.
 //!
 //! Source: `/proc/*/comm`, which the kernel truncates to 15 bytes.
 //!
@@ -97,7 +98,7 @@ pub(in crate::host) fn read(paths: &Paths) -> (Daemons, Vec<Named>) {
                 is_outside_of_pods: cgroup::may_be_the_kubelets(&cgroup, &own),
                 of_root: files::is_of_root(&process),
             };
-            // Processes of pods never displace those of the node from the list.
+            // Processes of pods never displace processes of the node from the list.
             let alike = |other: &&Named| other.comm == name && other.of_node() == found.of_node();
             if named.iter().filter(alike).count() < MAX_OF_ONE_NAME {
                 named.push(found);

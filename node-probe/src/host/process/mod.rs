@@ -1,4 +1,5 @@
-//! `describe`, `read_stat`: read one process from `/proc/PID`: state, start time, user, command line.
+//! `describe`, `read_stat`, `read_thread`, `arguments`, `start_time`: read one process or thread from `/proc/PID`.
+//! `ProcContext`, `boot_time`: facts of the system that descriptions of processes need (boot time, user names).
 
 pub(in crate::host) mod action_facts;
 mod blocked_threads;
@@ -176,7 +177,7 @@ fn uid(status: &str) -> Option<u32> {
     line.split_whitespace().next()?.parse().ok()
 }
 
-/// Returns the command line without possible secrets. Kernel threads and zombies have none.
+/// Returns the command line without possible secrets. Kernel threads and zombies have no command line.
 fn command(folder: &Path) -> Option<String> {
     let file = folder.join("cmdline");
     // A thread that hangs in the driver may hold the lock of the memory map, although the state of the main thread does

@@ -88,7 +88,7 @@ fn majors(proc: &Path) -> Vec<u32> {
     majors
 }
 
-/// Reads the descriptors of every process except this one.
+/// Reads the descriptors of every process except this process.
 pub(in crate::host) fn scan(paths: &Paths) -> io::Result<Holders> {
     let (proc, gpus) = (&paths.proc, Gpus::of(paths));
     let started = Instant::now();
@@ -206,7 +206,7 @@ mod tests {
         assert_eq!((holders.refused, holders.skipped), (0, 0));
     }
 
-    /// Without a free descriptor, a folder cannot be opened either.
+    /// Without a free descriptor, a folder cannot be opened.
     #[test]
     fn a_process_whose_descriptors_cannot_be_read_has_not_exited() {
         let tree = Tree::new();

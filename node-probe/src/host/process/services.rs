@@ -12,7 +12,8 @@ use crate::bounded;
 use crate::in_root::{HostFile, Root};
 use crate::paths::{Owner, Paths};
 
-/// The daemon that starts IMEX in a pod. The kernel truncates its name, so it looks like that of the kubelet plugin.
+/// The daemon that starts IMEX in a pod. The kernel truncates its name, and the result is also the name of
+/// the kubelet plugin.
 const COMPUTE_DOMAIN_DAEMON: &str = "compute-domain-daemon";
 
 /// Maximum number of processes.

@@ -40,9 +40,9 @@ pub(in crate::host) fn not_running(paths: &Paths, named: &[Named]) -> Vec<String
     units.collect()
 }
 
-/// Returns whether the unit file is that of a service that keeps running, and is not masked.
+/// Returns whether the unit is a service that keeps running and that is not masked.
 fn runs_until_shutdown(host: &Root, unit: &str) -> bool {
-    // The names include links whose target cannot be read, such as the one to /dev/null.
+    // The names include links whose target cannot be read, such as links to /dev/null.
     let names = |folder: &str| host.find(folder).and_then(|folder| folder.names().ok()).unwrap_or_default();
     let folder = UNITS.iter().find(|folder| names(folder).iter().any(|name| name == unit));
     let file = folder.and_then(|folder| host.find(&format!("{folder}/{unit}")));

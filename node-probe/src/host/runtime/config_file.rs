@@ -1,4 +1,5 @@
-//! Helpers for TOML files of container runtimes: `read` reads one file, `matching` lists files, `at` looks up a key.
+//! `read`: reads a TOML file of a container runtime. `matching`: lists the files that match a pattern.
+//! `at`, `text_at`, `texts_at`: return the value at a path of keys.
 
 use jiff::Timestamp;
 use toml::{Table, Value};

@@ -1,11 +1,13 @@
-//! `access`: finds the devices that a container can open: files in its `/dev` that its device cgroup allows.
+//! `process`: finds the first process of a container. `access`: finds its device files, and whether it may open them.
+//! Other functions return the root, the environment and the cgroup of a container.
 //!
 //! A child process enters the cgroup of the container for a moment and calls `access(2)` there. In this way, the kernel
 //! itself decides, for each cgroup version and every set of rules. Only the device cgroup is checked: the driver is not
 //! involved.
 //!
 //! ```text
-//!   access ─▶ first_process, device_files ─▶ child process ─▶ cgroup.procs of the container ─▶ access(2) … ─▶ cgroup.procs of the probe
+//!   access ─▶ first_process, device_files ─▶ child process ─▶ cgroup.procs of the container ─▶ access(2) …
+//!          ─▶ cgroup.procs of the probe
 //! ```
 
 use std::collections::BTreeMap;
@@ -56,7 +58,7 @@ impl ContainerProcess {
     pub(in crate::host) fn is_still_there(&self, problems: &mut Vec<Problem>) -> bool {
         let is_there = is_of_container(&self.folder, &self.id);
         if !is_there {
-            let why = "its first process ended while it was read";
+            let why = "its first process ended while the container was read";
             problems.push(files::problem("container", format!("container {}", self.id), why, "Try again."));
         }
         is_there
@@ -151,8 +153,8 @@ pub(super) fn container_root(path: &Path, is_saved_tree: bool) -> io::Result<Roo
     if is_saved_tree { Root::open(path) } else { Root::of_container(path) }
 }
 
-/// Returns whether the device of the probe and that of the container have different numbers; `None` if the probe has no
-/// such device.
+/// Returns whether a device has different numbers in the container and in the probe; `None` if the probe has no such
+/// device.
 fn is_stale(of_container: u64, of_probe: &Path) -> Option<bool> {
     let of_probe = files::link_metadata(of_probe).ok().filter(|file| file.file_type().is_char_device())?;
     Some(of_probe.rdev() != of_container)
@@ -226,12 +228,13 @@ fn procs(paths: &Paths, pid: &str) -> io::Result<PathBuf> {
     Ok(cgroup_folder(paths, hierarchy, &path).join("cgroup.procs"))
 }
 
-/// Returns the folder of the container's cgroup in the hierarchy of a controller, above the cgroups that the container made itself.
+/// Returns the folder of the container's cgroup in the hierarchy of a controller, above the cgroups that the container
+/// made itself.
 pub(super) fn folder_of_cgroup(paths: &Paths, of: &ContainerProcess, controller: &'static str) -> io::Result<PathBuf> {
     let (hierarchy, path) = cgroup_of(paths, &of.pid.to_string(), controller)?;
     let parts: Vec<&str> = path.split('/').collect();
     let own = parts.iter().position(|part| part.contains(&of.id));
-    let own = own.ok_or_else(|| io::Error::other("the cgroup is not that of the container"))?;
+    let own = own.ok_or_else(|| io::Error::other("the cgroup does not belong to the container"))?;
     Ok(cgroup_folder(paths, hierarchy, &parts[..=own].join("/")))
 }
 

@@ -27,7 +27,8 @@ const TIME: Duration = Duration::from_millis(800);
 /// Maximum number of processes whose memory maps are read.
 const MAX_PROCESSES: usize = 32;
 
-/// Maximum number of bytes of the memory map of one process, and of all maps. Processes that use CUDA have thousands of lines.
+/// Maximum number of bytes of the memory map of one process, and of all maps. Processes that use CUDA have thousands of
+/// lines.
 const MAX_MAPS: usize = 4 << 20;
 const MAX_ALL_MAPS: usize = 16 << 20;
 
@@ -216,7 +217,7 @@ fn plain_names(names: &[String]) -> Vec<String> {
     names.iter().map(|name| clean(name, MAX_NAME)).collect()
 }
 
-/// Returns the space of `/dev/shm`. First, the list of mounts must show that it is a file system in memory: any other
+/// Returns the space of `/dev/shm`, but only if the list of mounts shows that it is a file system in memory. Any other
 /// file system could wait for a server.
 fn shared_memory(process: &Path, root: &Root) -> Option<SharedMemory> {
     let mounts = files::head(&process.join("mounts"), MAX_MOUNTS).ok()?;
@@ -225,7 +226,7 @@ fn shared_memory(process: &Path, root: &Root) -> Option<SharedMemory> {
         let mut words = line.split(' ').skip(1);
         (words.next()? == "/dev/shm").then(|| words.next().unwrap_or_default().to_owned())
     };
-    // If several file systems are mounted at one path, the last one hides the others.
+    // If several file systems are mounted at one path, the last mount hides the earlier mounts.
     mounts.lines().filter_map(kind).next_back().filter(|kind| kind == "tmpfs")?;
     let (_, space) = root.find("dev/shm")?.space().ok()?;
     let bytes = |blocks: u64| blocks.saturating_mul(space.f_frsize);
@@ -249,7 +250,7 @@ mod tests {
         ContainerProcess { id: ID.to_owned(), pid: 20, pod_uid: None, folder }
     }
 
-    /// Returns a container with two processes. The cgroup of the second process is below that of the container.
+    /// Returns a container with two processes. The cgroup of the second process is below the cgroup of the container.
     fn container() -> Tree {
         let tree = Tree::new();
         let scope = format!("sys/fs/cgroup/kubepods.slice/cri-containerd-{ID}.scope");

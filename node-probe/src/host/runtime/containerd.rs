@@ -1,4 +1,5 @@
 //! `read`: reads containerd's configuration, versions 1, 2 and 3, with `imports`.
+//! `serves_no_kubelet`: whether a configuration disables the CRI plugin.
 //!
 //! Limits: imported files are merged key by key. containerd 1 replaces the whole section of a plugin, so a handler that
 //! is listed here may be missing in containerd. No rule assumes that a listed handler works.

@@ -20,7 +20,7 @@ use crate::host::process::daemons::Named;
 use crate::in_root::Root;
 use crate::paths::{Owner, Paths};
 
-/// Paths of containerd's configuration, the more specific ones first: k3s, RKE2, k0s, MicroK8s, kops, Talos.
+/// Paths of containerd's configuration, more specific paths first: k3s, RKE2, k0s, MicroK8s, kops, Talos.
 const CONFIGS: [&str; 7] = [
     "/var/lib/rancher/k3s/agent/etc/containerd/config.toml",
     "/var/lib/rancher/rke2/agent/etc/containerd/config.toml",

@@ -12,8 +12,8 @@ const OF_HOST: &str = "/etc/nvidia-container-runtime/config.toml";
 /// Path of the configuration that the GPU Operator's toolkit installs.
 const OF_OPERATOR: &str = "/usr/local/nvidia/toolkit/.config/nvidia-container-runtime/config.toml";
 
-/// Returns the first configuration that can be read: next to a program of NVIDIA's handlers, then that of NVIDIA's
-/// packages, then that of the GPU Operator.
+/// Returns the first configuration that can be read. The order is: the file next to a program of NVIDIA's handlers, the
+/// file of NVIDIA's packages, the file of the GPU Operator.
 pub(in crate::host) fn read(host: &Root, handlers: &[RuntimeHandler]) -> Option<ToolkitConfig> {
     let binaries =
         handlers.iter().filter(|handler| handler.is_nvidia()).filter_map(|handler| handler.binary.as_deref());

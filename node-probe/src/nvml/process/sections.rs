@@ -1,4 +1,5 @@
-//! `Parts`: joins the answers of the NVML process to sections. A GPU without a part is a problem of the section.
+//! `Parts`: joins the answers of the NVML process into sections. `Absent`, `LeftOut`: the reasons for missing parts.
+//! A GPU without a part is a problem of the section. `Uses`: the process lists of NVML.
 
 use std::collections::BTreeMap;
 
@@ -116,7 +117,7 @@ struct Joined<T> {
 }
 
 impl<T> OfGpus<T> {
-    /// Adds a part. A complete part is not replaced by an incomplete one.
+    /// Adds a part. A complete part is not replaced by an incomplete part.
     fn add(&mut self, part: Part<T>) {
         let known = self.0.get(&part.gpu);
         if part.gpu < MAX_GPUS && (part.complete || known.is_none_or(|known| !known.complete)) {

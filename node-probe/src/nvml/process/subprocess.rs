@@ -1,4 +1,5 @@
-//! `NvmlProcess`: starts a child process that calls NVML, reads its answers, and stops it.
+//! `NvmlProcess`: starts a child process that calls NVML, reads its `Answers`, and stops it.
+//! `all_ended`: whether all these processes have exited.
 //!
 //! ```text
 //!   NvmlProcess::start(request) ─▶ child (subprocess_main) ─▶ Answers, one line of JSON each, as they are read

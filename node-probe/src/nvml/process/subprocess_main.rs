@@ -1,4 +1,5 @@
-//! The child process that calls NVML: loads the library, reads the requested values, prints each answer, and exits.
+//! `run_in_child`: the code of the child process that calls NVML.
+//! It loads the library, reads the requested values, prints each answer, and exits.
 //!
 //! The process kills itself with a signal, without `nvmlShutdown` and the exit handlers of the library: the kernel closes
 //! all files, and a crash at exit must not look like a failed read.

@@ -153,8 +153,8 @@ impl NvmlProcesses {
         Duration::from_millis(self.request.time_ms)
     }
 
-    /// Returns whether a call hangs because of its own GPU. If the process is not the first one (`number`) and none of
-    /// its GPU calls has returned, the call may be waiting for a call of an earlier process.
+    /// Returns whether a call hangs because of its own GPU. If the process is not the first process (`number`) and none
+    /// of its GPU calls has returned, the call may be waiting for a call of an earlier process.
     fn is_of_its_gpu(&self, number: usize, call: &OpenCall) -> bool {
         number == 1 || call.returned > 0
     }
@@ -236,8 +236,8 @@ impl NvmlProcesses {
     /// Kills the processes. Returns the ID of a process that does not exit in `time`, because it hangs in the kernel.
     pub(crate) fn end(&mut self, time: Duration) -> Option<u32> {
         self.hung_at_end = Some(self.hung());
-        // The IDs are collected in a list, so that every process is killed, not only those before the first process
-        // that hangs.
+        // The IDs are collected in a list, so that every process is killed, not only the processes before the first
+        // process that hangs.
         let left: Vec<u32> = self.processes.iter().filter_map(|reading| reading.process.end(time)).collect();
         left.first().copied()
     }

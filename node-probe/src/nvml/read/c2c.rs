@@ -16,7 +16,7 @@ const MAX_LINKS: u32 = 64;
 /// The path of the links in a GPU's entry.
 const C2C: &str = "c2c";
 
-/// Returns the C2C links; `None` if the GPU has none.
+/// Returns the C2C links; `None` if the GPU has no such links.
 pub(in crate::nvml) fn read(device: &Device<'_>, reader: &mut DeviceReader<'_>) -> Option<C2cLinks> {
     let count = LinkFields::read(device, reader).c2c_count()?.min(MAX_LINKS);
     let keys: Vec<FieldKey> = (0..count).flat_map(|link| OF_LINK.map(|id| FieldKey { id, scope: link })).collect();

@@ -1,4 +1,4 @@
-//! Reads the `ecc` section: memory errors, repairs, and the recovery action that the driver recommends.
+//! `read`: reads the values of one GPU for the `ecc` section: memory errors, repairs, recommended recovery action.
 
 use nvml_wrapper::Device;
 use nvml_wrapper::enum_wrappers::device::{EccCounter, MemoryError, MemoryLocation};
@@ -49,7 +49,7 @@ pub(in crate::nvml) fn read(device: &Device<'_>, reader: &mut DeviceReader<'_>, 
     let repairs = ["channel_repair_pending", "tpc_repair_pending"];
     let repairs = reader.call("nvmlDeviceGetRepairStatus", &repairs, || raw::repair_status(device));
     (gpu.channel_repair_pending, gpu.tpc_repair_pending) = repairs.unzip();
-    // Older drivers lack the function: they are not asked.
+    // Older drivers lack the function, so it is not called.
     if throttled_time::branch(device, reader).is_some_and(|branch| branch >= UNREPAIRABLE_MEMORY_SINCE) {
         let function = "nvmlDeviceGetUnrepairableMemoryFlag_v1";
         let call = || raw::newer::unrepairable_memory(device);
@@ -176,7 +176,8 @@ fn inactive_remaps(device: &Device<'_>, reader: &mut DeviceReader<'_>) -> [Optio
     std::array::from_fn(|at| u32::try_from(*counts.get(at)?.as_ref()?).ok())
 }
 
-/// Returns the retired pages. One function returns the counts, another the pending state. A driver may lack either.
+/// Returns the retired pages. One function returns the counts, another function the pending state. A driver
+/// may lack one of these functions.
 fn retired_pages(device: &Device<'_>, reader: &mut DeviceReader<'_>) -> Option<RetiredPages> {
     const ALL: &[&str] = &["retired_pages"];
     const COUNTS: &[&str] = &["retired_pages.single_bit", "retired_pages.double_bit"];

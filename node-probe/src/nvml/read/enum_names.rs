@@ -1,4 +1,5 @@
-//! Functions that return the text for a number of an NVML enum, from the table `enum_names.tsv`.
+//! `brand`, `fabric_state`, `p2p_status` and others: return the text for a number of an NVML enum (`enum_names.tsv`).
+//! `clock_reasons`, `fabric_issues`: the texts of a bit mask. `nvlink_version`: the NVLink generation.
 //!
 //! A number that is not in the table is from a newer driver.
 

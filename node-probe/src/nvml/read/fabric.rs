@@ -9,7 +9,7 @@ use crate::nvml::errors::NvmlError;
 const FABRIC_COMPLETED: u32 = 3;
 
 /// Describes a registration. Only a completed registration has a result, a location, a cluster and a health state.
-/// Before that, the driver has not measured the health, and nvidia-smi shows none.
+/// Before that, the driver has not measured the health, and nvidia-smi does not show it.
 pub(in crate::nvml) fn describe(info: raw::FabricInfo) -> Fabric {
     let is_completed = info.state == FABRIC_COMPLETED;
     let status = NvmlError::check(info.status).map_or_else(|error| error.code(), |()| "success");

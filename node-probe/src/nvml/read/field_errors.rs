@@ -1,4 +1,5 @@
-//! `FieldErrors`: combines the missing fields of all GPUs of a section, with lost GPUs and duplicate UUIDs.
+//! `FieldErrors`: combines the missing fields of all GPUs of a section. `Missing::of`: the missing fields of one GPU.
+//! `with_duplicate_identities`: adds a problem for each UUID and PCI address that several GPUs share.
 //!
 //! GPUs with the same missing fields form one entry. `DeviceReader` notes the missing fields of one GPU.
 

@@ -1,4 +1,5 @@
-//! Reads NVML values by field ID (`nvmlDeviceGetFieldValues`), several values in one call.
+//! `answers_of_gpu`, `of_link`: read several NVML values by field ID in one call (`nvmlDeviceGetFieldValues`).
+//! Constants: the field IDs. `noted`, `numbers`: note values that could not be read.
 
 use std::sync::LazyLock;
 
@@ -58,7 +59,7 @@ pub(in crate::nvml) fn answers_of_gpu<const N: usize>(
     })
 }
 
-/// Returns the value of an answer. If there is none, returns `None` and adds a note under `path`.
+/// Returns the value of an answer. If there is no value, returns `None` and adds a note under `path`.
 pub(in crate::nvml) fn noted(
     reader: &mut DeviceReader<'_>,
     answer: Result<i128, NvmlError>,

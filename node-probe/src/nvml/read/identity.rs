@@ -1,4 +1,4 @@
-//! `Identity`: the index, UUID and PCI address of a GPU, which every entry of a section contains.
+//! `Identity`: the index, UUID and PCI address of a GPU. `Entry`: a trait for the values of one GPU in a section.
 
 use syringe_core::facts::ecc::GpuEcc;
 use syringe_core::facts::inventory::GpuInventory;

@@ -1,4 +1,5 @@
-//! Reads the `inventory` section: versions of the driver, and identity and permanent properties of the GPUs.
+//! `read`: reads the values of one GPU for the `inventory` section: identity and permanent properties.
+//! `Session::versions`: the driver versions. `mig_mode`, `ecc_mode`: the modes of a GPU.
 
 use std::cell::OnceCell;
 use std::ffi::c_char;
@@ -48,8 +49,8 @@ impl Session {
         Versions { driver, nvml: library, cuda, library: path, draining: draining.collect(), excluded, problems }
     }
 
-    /// Returns the GPUs that are bound to the nvidia driver and that NVML does not list. Empty if the address of a listed GPU is
-    /// not known, because that GPU could be any of them.
+    /// Returns the GPUs that are bound to the nvidia driver and that NVML does not list. Empty if the address of a
+    /// listed GPU is not known, because that GPU could be any of them.
     fn unlisted(&self, paths: &Paths) -> Vec<PciAddress> {
         let listed: Option<Vec<&PciAddress>> = self.gpus.iter().map(|gpu| gpu.identity.pci_address.as_ref()).collect();
         let Some(listed) = listed.filter(|listed| usize::try_from(self.count) == Ok(listed.len())) else {

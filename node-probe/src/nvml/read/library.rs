@@ -1,4 +1,4 @@
-//! `open`: opens and initializes the first NVML library that works. `Candidates`: the libraries that may be loaded.
+//! `open`: opens and initializes the first NVML library that works. `found`, `Candidates`: the libraries to try.
 //!
 //! The library is loaded through the descriptor of the checked file, not through its path. The library only needs an old
 //! glibc, which the probe has.
@@ -158,7 +158,7 @@ fn unopened(tried: &[(PathBuf, NvmlError)], paths: &Paths, loaded: Option<&str>)
         return Problem { why, ..problem };
     }
     let tried = if tried.is_empty() {
-        "no libnvidia-ml.so.1 in the known folders or in those of ld.so.conf".to_owned()
+        "no libnvidia-ml.so.1 in the known folders or in the folders of ld.so.conf".to_owned()
     } else {
         format!("tried {}", list(None))
     };
@@ -168,10 +168,9 @@ fn unopened(tried: &[(PathBuf, NvmlError)], paths: &Paths, loaded: Option<&str>)
             "no NVML library could be opened below {} (kernel module {module}; {tried})",
             paths.host.display(),
         ),
-        next_step:
-            "Nothing to do on a node without GPUs; otherwise install the NVIDIA driver (GPU Operator: is the driver \
-                    pod of this node ready?)."
-                .into(),
+        next_step: "On a node without GPUs, no action is needed. Otherwise, install the NVIDIA driver. With the GPU \
+                    Operator, check that the driver pod of this node is ready."
+            .into(),
         gpu: None,
         code: "library_not_found".into(),
     }

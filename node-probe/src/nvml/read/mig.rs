@@ -1,4 +1,5 @@
-//! Reads the `mig` section: MIG mode and the MIG devices.
+//! `read`: reads the values of one GPU for the `mig` section: MIG mode and MIG devices.
+//! `devices`: returns the handles of the MIG devices of a GPU.
 
 use nvml_wrapper::Device;
 use syringe_core::facts::mig::{GpuMig, MigDevice};

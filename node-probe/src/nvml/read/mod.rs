@@ -1,7 +1,7 @@
 //! Modules that read NVML in the child process. Each file imports only from the files above it in this list.
 //!
 //! ```text
-//!   raw              the calls that nvml-wrapper lacks or gets wrong
+//!   raw              the calls that nvml-wrapper lacks or implements incorrectly
 //!   value_ranges     the values that NVML's numbers can have
 //!   enum_names       the text for each number of NVML's enums
 //!   identity         the identity of a GPU

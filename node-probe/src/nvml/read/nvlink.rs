@@ -1,4 +1,5 @@
-//! `links`: reads the NVLinks of one GPU; equal links form one entry. `between`: counts the links between two GPUs.
+//! `links`, `counters_now`: read the NVLinks of one GPU, or only their counters. Equal links form one entry.
+//! `between`: counts the links between two GPUs.
 
 use std::collections::BTreeMap;
 
@@ -225,7 +226,7 @@ impl LinkReader<'_, '_, '_> {
             let device = self.device;
             let ask = || raw::nvlink_error_counter(device, number, *counter);
             match self.reader.call_if_supported(COUNTER, &[COUNTERS], ask) {
-                // Blackwell and later GPUs have none of these counters; other GPUs lack only the ECC counter.
+                // Blackwell and later GPUs do not have these counters. Other GPUs lack only the ECC counter.
                 Err(error) if counts.is_empty() && error.kind() == Kind::Absent => {
                     self.is_nvlink5 = true;
                     return self.errors5(number);
@@ -318,7 +319,8 @@ fn group(links: Vec<NvlinkGroup>) -> Vec<NvlinkGroup> {
     groups
 }
 
-/// Returns the number of active NVLinks between two GPUs, direct or through switches; `None` if there are none.
+/// Returns the number of active NVLinks between two GPUs, direct or through switches; `None` if there are no such
+/// links.
 pub(in crate::nvml) fn between(own: &GpuTopology, other: &GpuTopology) -> Option<usize> {
     let to = |gpu: &GpuTopology, far: &GpuTopology| {
         let there =

@@ -29,7 +29,7 @@ const MAX_USES: usize = 1024;
 /// The instance number of a process without a MIG instance.
 const NO_INSTANCE: u32 = u32::MAX;
 
-/// Reads every use of a GPU by a process: the compute, graphics and MPS lists, including those of MIG instances. A process
+/// Reads every use of a GPU by a process: the compute, graphics and MPS lists, also of MIG instances. A process
 /// that is in several lists has a use for each list, with the same memory. Process IDs are from the probe's PID namespace,
 /// and NVML leaves out processes that are not visible in this namespace.
 pub(in crate::nvml) fn read(device: &'static Device<'static>, reader: &mut DeviceReader<'_>, gpu: &mut GpuUses) {

@@ -1,4 +1,5 @@
 //! `Session::sample`: reads the counters of GPUs twice, to distinguish current errors from old errors.
+//! `Counted`: the GPUs whose counters are not zero.
 //!
 //! Only counters that are not zero are read again, unless the caller requests a second reading. On a healthy node, all
 //! counters are read only once.
@@ -20,10 +21,10 @@ use crate::nvml::answer::{Answer, Part};
 
 /// Time between two readings if the caller does not specify a time. With the time for reading, it is about one second.
 const WINDOW: Duration = Duration::from_millis(950);
-/// Time that the second reading may need before the deadline. Without it, there is no second reading.
+/// Time that the second reading may need before the deadline. Without this time, there is no second reading.
 const RESERVE: Duration = Duration::from_millis(500);
-/// Policies that do not reduce the clocks in normal operation. If the time under one of them is not short, it is read
-/// again.
+/// Policies that do not reduce the clocks in normal operation. If the time under such a policy is not short, the time
+/// is read again.
 const UNUSUAL_POLICIES: [&str; 6] =
     ["thermal", "board_limit", "reliability", "software_thermal", "hardware_thermal", "power_brake"];
 const NOTABLE_MS: u64 = 1000;

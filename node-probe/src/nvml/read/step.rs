@@ -1,4 +1,5 @@
-//! `Session::read`: reads the requested sections from NVML, the most useful first. `Session::state`: reads one GPU.
+//! `Session::read`: reads the requested sections from NVML, the most useful first.
+//! `Session::state`: reads the state of one GPU for an action.
 //!
 //! The facts that help most to find a fault are read first, for all GPUs, in case NVML is slow or stops responding: NVLinks
 //! (one call), errors and repairs, processes, temperatures and clocks, then properties, connections, and the pairs of GPUs,
@@ -56,7 +57,7 @@ impl Session {
                 }
             }
         }
-        // This step is the last one, because it waits.
+        // This step is the last step, because it waits.
         if sections.contains(&SectionName::Telemetry) {
             self.sample(sample_ms.map(Duration::from_millis), &counted, send);
         }

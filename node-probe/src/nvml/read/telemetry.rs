@@ -1,4 +1,4 @@
-//! Reads the `telemetry` section: current temperature, power, clocks and utilization of the GPUs.
+//! `read`: reads the values of one GPU for the `telemetry` section: temperature, power, clocks, utilization and others.
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -65,7 +65,7 @@ where
     N::try_from(reader.check_range(FIELD_VALUES, field, value, possible)?).ok()
 }
 
-/// Returns the values of fields 193 to 196. If a GPU has none of them, there is one note for all four.
+/// Returns the values of fields 193 to 196. If a GPU has no such field, there is one note for all four fields.
 fn tlimit_thresholds(reader: &mut DeviceReader<'_>, answers: [Result<i128, NvmlError>; 4]) -> Option<TlimitThresholds> {
     let is_absent = |answer: &Result<_, NvmlError>| answer.as_ref().is_err_and(|error| error.kind() == Kind::Absent);
     if answers.iter().all(is_absent) {

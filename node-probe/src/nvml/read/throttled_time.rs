@@ -1,4 +1,5 @@
 //! `times`: reads for how long each policy reduced the clocks of a GPU since the driver was loaded.
+//! `branch`: the branch of the driver.
 //!
 //! `nvmlDeviceGetViolationStatus` is deprecated since R580. The IDs of the fields that replace it changed: in R570 and
 //! R575, IDs 251 to 253 are times and 269 to 271 are settings of power smoothing; since R590, it is the reverse. R580
@@ -28,8 +29,8 @@ const OF_FIELDS: [&str; 3] = ["software_thermal", "hardware_thermal", "power_bra
 const FUNCTION: &str = "nvmlDeviceGetViolationStatus";
 const FIELD: &str = "throttling.violations";
 
-/// Returns the time in nanoseconds under each policy that the driver counts. A policy that should be counted but could not be
-/// read is noted.
+/// Returns the time in nanoseconds under each policy that the driver counts. A policy that should be counted but could
+/// not be read is noted.
 pub(in crate::nvml) fn times(device: &Device<'_>, reader: &mut DeviceReader<'_>) -> Vec<(&'static str, u64)> {
     let mut times = Vec::new();
     for (policy, word) in POLICIES {

@@ -1,4 +1,5 @@
-//! Reads the NVML part of the `topology` section: NVLinks, fabric, peer-to-peer, distances between GPUs and to CPUs.
+//! `Session::topology`: reads the NVML part of the `topology` section of one GPU: NVLinks, fabric, near CPUs.
+//! `Session::pairs`: reads the connections between GPUs: distances, peer-to-peer.
 //!
 //! NUMA nodes, PCIe paths and NICs come from sysfs.
 

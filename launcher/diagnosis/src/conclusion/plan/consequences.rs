@@ -1,4 +1,4 @@
-//! Functions that return parts of a plan: urgency, RMA, stuck processes, effect of deleting a pod, unreliable results.
+//! Parts of a plan: `urgency`, `rma`, `return_step`, `stuck` (processes), `if_pod_deleted`, `results` (are they valid?).
 
 use crate::conclusion::plan::{SHOWN, urgent, wants, wants_reset};
 use crate::evidence;
@@ -79,7 +79,7 @@ pub(super) fn if_pod_deleted(stuck: &[String], urgency: Urgency) -> String {
         ([_, ..], _) => {
             let pids = evidence::some(stuck, SHOWN);
             format!(
-                "The pod of pid {pids} stays in Terminating: no signal ends the process; only a power cycle ends it."
+                "The pod of pid {pids} stays in Terminating: no signal ends the process. Only a power cycle ends it."
             )
         }
         ([], Urgency::Now) => {

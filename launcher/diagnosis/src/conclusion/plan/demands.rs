@@ -1,4 +1,5 @@
-//! `Demand`, `demands`, `asks_for_inspection`: reboots, resets and checks of hardware that the text of an action demands without a condition.
+//! `demands`: the resets, reboots and power cycles (`Demand`) that the text of an action demands without a condition.
+//! `asks_for_inspection`: whether the text asks for a check of cables or seating.
 
 /// An action of a repair that interrupts the machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -18,7 +19,7 @@ const BEFORE_NOUNS: [&str; 20] = [
 ];
 
 /// Returns the demands of a text. A sentence with a condition contains no demand. If there are alternatives, only the
-/// first one counts.
+/// first alternative counts.
 pub(crate) fn demands(text: &str) -> impl Iterator<Item = Demand> {
     let text = without_brackets(text).to_lowercase();
     let clauses: Vec<&str> = text.split(['.', ';']).filter(|clause| !is_conditional(clause)).collect();
@@ -73,7 +74,7 @@ mod tests {
             ("Drain the node and reboot it (power-cycle it if that does not help); have it inspected", &[Reboot]),
             ("Drain its workloads and reset it; reboot the node if that fails", &[Reset]),
             ("If the link is slow again, reboot {node}. Reset {gpu} at the next drain.", &[Reset]),
-            ("A reset or reboot at the same time can disrupt its repair.", &[]),
+            ("A reset or reboot at the same time can disrupt this repair.", &[]),
             ("Reset all GPUs and NVSwitches of {node} together, or reboot {node}.", &[Reset]),
             ("{node} was not rebooted since then. No reset is needed.", &[]),
         ] {

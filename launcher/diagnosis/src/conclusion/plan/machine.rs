@@ -1,4 +1,5 @@
-//! `adapt`: adapts the actions of all findings and plans to a virtual machine, to a node that another system repairs, and to a node that is being removed.
+//! `adapt`: adapts the actions of all findings and plans to a virtual machine, to a node that another system repairs,
+//! and to a node that is being removed.
 //!
 //! The rules assume a physical machine that no other system repairs. This module replaces their texts for other
 //! machines.
@@ -78,8 +79,8 @@ pub(super) fn adapt(node: &Node<'_>, drafts: &mut [Draft], plans: &mut [Plan]) {
         plan.steps.iter_mut().chain([&mut plan.before_plan, &mut plan.if_pod_deleted]).for_each(replace);
         let of_host = || plan.steps.iter().any(|step| OF_HOST.iter().any(|words| step.contains(words)));
         if boards::is_virtual_machine(node) && of_host() {
-            let words = "The node is a virtual machine: stop and start it with its hypervisor or cloud, and let the operator of its host \
-                         check or replace hardware.";
+            let words = "The node is a virtual machine. Stop and start it with its hypervisor or cloud. Let the \
+                         operator of its host check or replace hardware.";
             plan.steps.push(words.to_owned());
         }
     }
@@ -103,13 +104,13 @@ impl Left<'_> {
     /// Returns what the user does in place of an action that interrupts work.
     fn advice(&self) -> String {
         let Self::Repair(repair) = self else {
-            return "{node} is being removed: do not repair it. If its machine stays in use, diagnose it again before work \
-                    starts on it."
+            return "{node} is being removed. Do not repair it. If its machine stays in use, diagnose the machine \
+                    again before work starts on it."
                 .to_owned();
         };
         let verb = if repair.kind == DecisionKind::Maintenance { "maintains" } else { "repairs" };
         format!(
-            "{} {verb} {{node}}: leave the repair to it, and diagnose {{node}} again when it has finished.",
+            "{} {verb} {{node}}. Leave the repair to this system. When it has finished, diagnose {{node}} again.",
             evidence::data(&repair.owner)
         )
     }
@@ -121,10 +122,10 @@ impl Left<'_> {
         let next = if repair.next.is_empty() { String::new() } else { format!(": {}", evidence::reason(&repair.next)) };
         vec![
             format!(
-                "Leave the repair of {name} to {owner} ({}{next}). A reset or reboot at the same time can disrupt its repair.",
+                "Leave the repair of {name} to {owner} ({}{next}). A reset or reboot at the same time can disrupt this repair.",
                 evidence::name(&repair.signal)
             ),
-            format!("When {owner} has finished, diagnose {name} again, and follow the new plan if there is one."),
+            format!("When {owner} has finished, diagnose {name} again. If there is a new plan, follow it."),
         ]
     }
 }

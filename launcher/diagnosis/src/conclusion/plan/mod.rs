@@ -1,4 +1,4 @@
-//! `make_plans`: makes one plan for each GPU, or one for the node: its urgency, the work that may continue, and the steps.
+//! `make_plans`: makes a plan for each GPU or for the node: its urgency, the work that may continue, and the steps.
 //!
 //! Each rule has its own action. The actions of two rules for one GPU can contradict each other ("other work may
 //! continue", "drain the work"). One finding can also require a reboot that a process of another finding blocks.
@@ -202,12 +202,13 @@ fn is_precondition(draft: &Draft) -> bool {
     draft.severity > Severity::Info && only_adds_a_step && draft.rule.in_plan == InPlan::Precondition
 }
 
-/// Returns the steps that come before a reset or reboot, because it would apply a change.
+/// Returns the steps that come before a reset or reboot, because the reset or reboot would apply a change.
 fn preconditions(drafts: &[Draft]) -> impl Iterator<Item = String> {
     drafts.iter().filter(|draft| is_precondition(draft)).map(|draft| evidence::about(&draft.advice, &draft.label().1))
 }
 
-/// Returns the steps that come first. A GPU that is reset needs the component even if it works without it until then.
+/// Returns the steps that come first. A GPU needs the component after a reset, even if the GPU works without the
+/// component until then.
 fn first_steps(drafts: &[Draft]) -> Vec<String> {
     let mut groups: Vec<(&str, Vec<Label>)> = Vec::new();
     for draft in drafts.iter().filter(|draft| is_first_step(draft)) {
@@ -251,18 +252,18 @@ fn support_cases<'a>(drafts: impl Iterator<Item = &'a Draft>) -> Vec<String> {
     drafts.filter(asks).filter(|draft| !draft.evidence.is_empty()).map(words).collect()
 }
 
-/// Adapts the texts of the drafts. After this, none of them contradicts the plan.
+/// Adapts the texts of the drafts. After this, no draft contradicts the plan.
 fn refer_to_plan<'a>(drafts: impl Iterator<Item = &'a mut Draft>, lead: ActionCode, what: &str, verb: &str) {
     for draft in drafts {
         let text = match draft.action {
             // An application error still needs attention. The plan only describes which work may continue.
             ActionCode::RestartPod if draft.severity == Severity::Info => {
                 format!(
-                    "Check the log of the application; this error does not indicate a fault of {{gpu}}. For the other \
+                    "Check the log of the application. This error does not indicate a fault of {{gpu}}. For the other \
                         findings, follow {what}."
                 )
             }
-            ActionCode::RestartPod => format!("Stop the work of the pod and start it elsewhere; then follow {what}."),
+            ActionCode::RestartPod => format!("Stop the work of the pod, and start it elsewhere. Then follow {what}."),
             _ if is_precondition(draft) => continue,
             ActionCode::Watch if draft.severity > Severity::Info && draft.scope.gpu.is_some() => {
                 format!("No separate action: follow {what}.")

@@ -1,4 +1,5 @@
-//! `whole`: decides whether a node needs one plan (reboot, reset of all GPUs and NVSwitches, or start of a component). `of_node`: makes the plan.
+//! `whole`: decides whether a node needs one plan (reboot, reset of all GPUs and NVSwitches, or start of a component).
+//! `of_node`: makes this plan.
 
 use crate::conclusion::plan::consequences::{
     if_pod_deleted, needs_cooling_before, only_cools, results, return_step, rma, stuck, work_urgency,
@@ -152,7 +153,7 @@ pub(super) fn of_node(node: &Node<'_>, drafts: &mut [Draft], whole: Whole) -> Pl
     if needs_cooling_before(planned(), urgency) {
         let hot = distinct(planned().filter(|draft| only_cools(draft)).map(Draft::label).collect());
         let gpus = evidence::gpus(&hot);
-        let cool = format!("Check the cooling of {gpus} now; only this is urgent: the drain can wait until jobs end.");
+        let cool = format!("Check the cooling of {gpus} now. Only this check is urgent: the drain can wait until jobs end.");
         steps.insert(0, cool);
     }
     let before_plan = before_drain(node, &affected, urgency);
@@ -200,7 +201,7 @@ fn start(node: &Node<'_>, drafts: &[Draft], findings: Vec<String>) -> Plan {
         action: ActionCode::UpdateSoftware,
         urgency: work_urgency(urgent(drafts).filter(|draft| needs_plan(draft))),
         before_plan: format!(
-            "Do not schedule new work on {name} until then; programs that already use the GPUs may continue."
+            "Do not schedule new work on {name} until then. Programs that already use the GPUs may continue."
         ),
         steps: steps.into_iter().map(|text| text.replace("{node}", name)).collect(),
         if_pod_deleted: String::new(),
@@ -231,7 +232,7 @@ fn before_drain(node: &Node<'_>, affected: &[Label], urgency: Urgency) -> String
         return format!("Running work on {name} may continue until the drain. Do not schedule new work on {name}.");
     }
     if affected.is_empty() || node.listed().count() <= affected.len() {
-        return format!("Do not schedule new work on {name}; the drain ends the running work.");
+        return format!("Do not schedule new work on {name}. The drain ends the running work.");
     }
     format!(
         "Work that does not use {} may continue until the drain. Stop jobs that use it now. Do not schedule new work on \

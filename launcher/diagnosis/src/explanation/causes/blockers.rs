@@ -1,4 +1,5 @@
-//! `of`: why a pod cannot be scheduled, besides the scheduler's message: pods that use the GPUs, a bound device, or an incomplete request.
+//! `of`, `half_requests`: reasons why a pod cannot be scheduled that the message of the scheduler does not contain:
+//! pods that use the GPUs, a bound device, or an incomplete request.
 
 use crate::explanation::causes::Case;
 use syringe_core::facts::kubernetes::pod::{BoundDevice, GpuHolder, HolderRelation};
@@ -39,7 +40,7 @@ pub(super) fn of(case: &Case<'_>, message: &str) -> Vec<Blocker> {
                 listed(&all_of_it)
             ),
             advice: format!(
-                "The rollout of {deployment} waits for itself: let it end the old pod first (strategy Recreate, or RollingUpdate with \
+                "The rollout of {deployment} waits for itself. Let the rollout end the old pod first (strategy Recreate, or RollingUpdate with \
                  maxSurge 0 and maxUnavailable 1), or delete {} once.",
                 clean(&first.name, MAX_NAME)
             ),
@@ -52,7 +53,7 @@ pub(super) fn of(case: &Case<'_>, message: &str) -> Vec<Blocker> {
         all.push(Blocker {
             what: format!("GPUs are used by other pods of the same {owner}: {}", listed(&of_set)),
             advice: format!(
-                "If {owner} asks for more GPUs than the nodes that it may use have, reduce it or allow it more nodes."
+                "If {owner} asks for more GPUs than its permitted nodes have, reduce the request or permit more nodes."
             ),
         });
     }
@@ -61,8 +62,8 @@ pub(super) fn of(case: &Case<'_>, message: &str) -> Vec<Blocker> {
     let holders = pod.claim_holders.iter().take(NAMED).cloned().collect::<Vec<_>>().join("; ");
     all.extend((message.contains("allocate all claims") && !holders.is_empty()).then(|| Blocker {
         what: format!("devices that are allocated now: {holders}"),
-        advice: "If the pod needs one of these devices, it waits until that pod has ended. If its claim should not ask for such a device, correct \
-                 the claim."
+        advice: "If the pod needs one of these devices, it waits until the pod that uses the device has ended. If the \
+                 claim of the waiting pod should not ask for such a device, correct the claim."
             .to_owned(),
     }));
     all
@@ -71,7 +72,7 @@ pub(super) fn of(case: &Case<'_>, message: &str) -> Vec<Blocker> {
 /// Returns the missing parts of incomplete requests.
 pub(super) fn half_requests(case: &Case<'_>) -> Vec<Blocker> {
     let in_words = |(has, needs): &(String, String)| Blocker {
-        what: format!("the pod requests {has} without {needs}, which belongs to it"),
+        what: format!("the pod requests {has} without {needs}, although both are needed together"),
         advice: format!("Request {needs}, too: the device plugin and the scheduler of {has} use both."),
     };
     case.pod.half_requests.iter().map(in_words).collect()
@@ -102,11 +103,11 @@ fn being_deleted(holder: &GpuHolder) -> Blocker {
     let keeps = if finalizers.is_empty() { String::new() } else { format!(" (finalizers: {finalizers})") };
     let advice = match finalizers.is_empty() {
         false => format!(
-            "Find out why pod {name} stays in Terminating: the controller that set the finalizer {finalizers} has to remove it; if that controller no longer exists, remove the finalizer."
+            "Find out why pod {name} stays in Terminating. The controller that set the finalizer {finalizers} has to remove the finalizer. If this controller no longer exists, remove the finalizer yourself."
         ),
         true => format!(
-            "Find out why pod {name} stays in Terminating (explain_gpu_pod for it): its processes, or the kubelet of {node}. Remove it with \
-             force only when its processes have ended."
+            "Find out why pod {name} stays in Terminating (explain_gpu_pod for this pod). The reason can be its \
+             processes, or the kubelet of {node}. Delete the pod with force only after its processes have ended."
         ),
     };
     Blocker {
@@ -123,7 +124,7 @@ fn bound(device: &BoundDevice) -> Blocker {
     let (annotation, uuid, node) = (clean(annotation, MAX_NAME), clean(uuid, MAX_NAME), clean(node, MAX_NAME));
     Blocker {
         what: format!(
-            "its annotation {annotation} binds it to {uuid}, a GPU of {node}, and {node} cannot take it: {}",
+            "its annotation {annotation} binds it to {uuid}, a GPU of {node}, and {node} cannot take the pod: {}",
             reasons_against.join("; ")
         ),
         advice: format!("Repair {node}, or remove the annotation {annotation} so that another GPU can be used."),

@@ -1,4 +1,5 @@
-//! `judge`: whether the GPUs of a pod are ruled out as the cause. `concerns`, `named`, `join`: findings that concern the pod or its messages.
+//! `judge`: whether the GPUs of a pod are ruled out as the cause.
+//! `concerns`, `named`, `join`: the findings that concern the pod or its messages.
 //!
 //! The GPUs are ruled out only if all facts about them were read, and no event or finding contradicts this.
 
@@ -207,8 +208,8 @@ const OF_DAEMON: &str = "daemonset-pod-";
 const OF_SOCKETS: [&str; 9] =
     ["kubelet", "plugin", "plugins", "device", "socket", "sock", "registry", "containerd", "nvidia"];
 
-/// Returns whether a message names a socket, and a finding is about the pod of a DaemonSet that has the name of its server:
-/// `…/multus.sock: connect: connection refused`, and the pod of `kube-multus-ds`.
+/// Returns whether a message names a socket, and a finding is about the pod of a DaemonSet that has the name of its
+/// server: `…/multus.sock: connect: connection refused`, and the pod of `kube-multus-ds`.
 fn is_of_server(message: &str, finding: &Finding) -> bool {
     if !finding.id.starts_with(OF_DAEMON) {
         return false;

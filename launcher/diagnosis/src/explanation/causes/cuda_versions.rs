@@ -6,8 +6,8 @@
 /// CUDA versions (major, minor), each with the first Linux driver that supports it, newest first.
 ///
 /// Source: NVIDIA, CUDA Toolkit Release Notes, table "CUDA Toolkit and Corresponding Driver Versions", row of the first
-/// release (GA) of each version, <https://docs.nvidia.com/cuda/cuda-toolkit-release-notes/>; versions before 12 from the
-/// archived release notes.
+/// release (GA) of each version, <https://docs.nvidia.com/cuda/cuda-toolkit-release-notes/>; versions before 12 from
+/// the archived release notes.
 const FIRST_DRIVERS: [(u32, u32, &str); 24] = [
     (13, 3, "610.43.02"),
     (13, 2, "595.45.04"),
@@ -41,7 +41,8 @@ pub(crate) type Version = (u32, u32);
 /// Text in front of the condition that is not met, in messages of the toolkit.
 const MARK: &str = "unsatisfied condition:";
 
-/// Returns the CUDA version that a message of the toolkit requires: `unsatisfied condition: cuda>=12.8, please update …`.
+/// Returns the CUDA version that a message of the toolkit requires:
+/// `unsatisfied condition: cuda>=12.8, please update …`.
 pub(crate) fn required(message: &str) -> Option<Version> {
     let lower = message.to_ascii_lowercase();
     let (_, condition) = lower.split_once(MARK)?;

@@ -1,4 +1,5 @@
-//! `CAUSES`: the possible causes of a pod's state, in order. `first_cause`: the explanation from the first cause with evidence.
+//! `CAUSES`: the possible causes of a pod's state, in order.
+//! `first_cause`: the explanation from the first cause that has evidence.
 
 use crate::explanation::causes::{
     Case, CauseRule, NOT_IDENTIFIED, claims, eviction, failing_part, gpu, has_no_gpu, kubelet, kubelet_admission,
@@ -118,8 +119,8 @@ pub(crate) fn first_cause(
         let said = said.unwrap_or_else(|| explanation.summary.clone());
         let what = format!("{}; but the node has no fault of a GPU", said.trim_end_matches('.'));
         let advice = format!(
-            "Compare the time of the message with the boot, the driver load and the GPU resets of {}: a fault before them is over. Restart \
-             the pod. If the message comes again, read the kernel log of that time.",
+            "Compare the time of the message with the boot, the driver load and the GPU resets of {}. A fault before \
+             these events is over. Restart the pod. If the message comes again, read the kernel log of that time.",
             case.node
         );
         (explanation.cause, explanation.certainty, explanation.summary) = (Cause::Unknown, Certainty::Possible, what);
@@ -151,11 +152,11 @@ pub(crate) fn first_cause(
     explanation
 }
 
-/// Minimum time for which a restarted container must run before its earlier end is told as past.
+/// Minimum time for which a restarted container must run before its earlier end is reported as past.
 const STEADY: SignedDuration = SignedDuration::from_mins(10);
 
-/// Tells the explanation of an earlier end of a container as past, if the pod is Ready, its container has run longer than
-/// before that end, and nothing but this end explains the pod.
+/// Changes the explanation of an earlier end of a container to the past. Conditions: the pod is Ready, its container
+/// has run longer than before that end, and only this end explains the pod.
 fn tell_as_past(
     case: &Case<'_>,
     on_node: &PodOnNode,
@@ -188,7 +189,7 @@ fn tell_as_past(
         explanation.certainty = Certainty::Likely;
     }
     explanation.action.code = ActionCode::Watch;
-    explanation.action.text = format!("Nothing must be done now. If it happens again: {}", explanation.action.text);
+    explanation.action.text = format!("No action is needed now. If it happens again: {}", explanation.action.text);
 }
 
 /// Adds a note about the platform of the node, if a pod of NVIDIA's software fails or waits on the node.

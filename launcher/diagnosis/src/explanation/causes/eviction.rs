@@ -1,4 +1,5 @@
-//! Explains pods that were rejected, evicted, preempted or deleted, and pods on nodes that are not Ready.
+//! `refused_or_evicted`, `preempted_or_deleted`, …: explain pods that were rejected, evicted, preempted or deleted.
+//! `node_not_ready`, `lost_by_a_reboot`, …: explain pods on a node that is not Ready, or that was rebooted.
 
 use crate::explanation::causes::{Case, NOT_IDENTIFIED, end_quote, event_quote, start};
 use crate::explanation::types::{Cause, Certainty, Explanation};
@@ -24,7 +25,7 @@ const REJECTIONS: [Rejection; 18] = [
         Cause::Node,
         ActionCode::RestartPod,
         "the labels of its node no longer match its node selector",
-        "Compare the node's labels with the pod's node selector; recreate the pod.",
+        "Compare the node's labels with the pod's node selector. Then recreate the pod.",
     ),
     ("Preempting", Cause::Cluster, ActionCode::RestartPod, PREEMPTED, "Recreate the pod, or raise its priority."),
     ("Preempted", Cause::Cluster, ActionCode::RestartPod, PREEMPTED, "Recreate the pod, or raise its priority."),
@@ -151,8 +152,8 @@ pub(crate) fn refused_or_evicted(case: &Case<'_>) -> Option<Explanation> {
     )
 }
 
-/// Explains a pod whose deadline ended before one of its containers had started. The reason of the wait is the cause, and
-/// the deadline only ended the wait.
+/// Explains a pod whose deadline ended before one of its containers had started. The reason of the wait is the cause,
+/// and the deadline only ended the wait.
 fn deadline_before_start(case: &Case<'_>, message: &str) -> Option<Explanation> {
     const WHAT: &str = "its activeDeadlineSeconds ended before a container had started";
     let waits = |container: &ContainerFacts| matches!(container.state, ContainerState::Waiting { .. });
@@ -210,8 +211,8 @@ fn evicted(case: &Case<'_>, message: &str) -> Explanation {
             Cause::Node,
             Certainty::Likely,
             format!(
-                "{meaning}; its container {container} used only {used} of this resource, and what filled the disk is \
-                    not known"
+                "{meaning}; its container {container} used only {used} of this resource, and it is not known what \
+                    filled the disk"
             ),
             format!(
                 "Find out what fills the disk of {} (images, logs, emptyDir and hostPath volumes), and free it.",
@@ -293,9 +294,10 @@ pub(crate) fn node_not_ready(case: &Case<'_>) -> Option<Explanation> {
                 // While the kubelet does not run, the end of the containers is not confirmed, so the pod is not
                 // removed.
                 format!(
-                    "Repair {} (kubelet, network, power). The pod stays until then: a Deployment or Job creates another one when the pod is \
-                     evicted, but a StatefulSet does not, and a pod without a controller is not recreated. If the machine is off for good, \
-                     add the taint node.kubernetes.io/out-of-service to the node; `kubectl delete pod --force` is safe only if the \
+                    "Repair {} (kubelet, network, power). The pod stays until then. When the pod is evicted, a \
+                     Deployment or Job creates another pod. A StatefulSet does not create another pod, and a pod \
+                     without a controller is not recreated. If the machine is off permanently, add the taint \
+                     node.kubernetes.io/out-of-service to the node. `kubectl delete pod --force` is safe only if the \
                      containers certainly do not run.",
                     case.node
                 ),
@@ -326,7 +328,7 @@ pub(crate) fn lost_by_a_reboot(case: &Case<'_>) -> Option<Explanation> {
     let runs = case.pod.running().any(|(name, _)| name == container);
     let now = if runs { "; the container is running again" } else { "" };
     let what =
-        format!("{} was rebooted (booted at {booted:.0}), and container {container} ended by that{now}", case.node);
+        format!("{} was rebooted (booted at {booted:.0}), and this ended container {container}{now}", case.node);
     let code = if runs { ActionCode::Watch } else { ActionCode::RestartPod };
     let recreate = if runs { "" } else { "Recreate the pod, if no controller does. " };
     Some(
@@ -381,13 +383,14 @@ pub(crate) fn older_than_the_driver(case: &Case<'_>) -> Option<Explanation> {
     let boot = boot
         .map(|booted| format!("{node} was rebooted (booted at {booted:.0}), and that restarted container {name}; "));
     let what = format!(
-        "{}container {name} runs since {started:.0}, and the nvidia driver was loaded after that, at {loaded:.0}: the container has no \
-         device files or libraries of this driver, or old ones",
+        "{}container {name} has run since {started:.0}, and the nvidia driver was loaded later, at {loaded:.0}: the \
+         container has no device files or libraries of this driver, or it has old files",
         boot.unwrap_or_default()
     );
     let advice = format!(
-        "Delete the pod, so that it starts with the driver that is loaded. So that the next boot of {node} does not repeat this, keep pods off \
-         the node until its driver, toolkit and device plugin are ready (a startup taint), or recreate such pods after a boot."
+        "Delete the pod, so that it starts with the driver that is loaded. To prevent this at the next boot of \
+         {node}, keep pods off the node until its driver, toolkit and device plugin are ready (a startup taint). Or \
+         recreate such pods after a boot."
     );
     Some(case.explain(Cause::Node, Certainty::Likely, what).with_action(ActionCode::RestartPod, advice))
 }
@@ -486,18 +489,20 @@ fn requests_end(case: &Case<'_>, event: &PodEvent) -> bool {
 const DELETED_BY_TAINT: (&str, &str, &str) = (
     "DeletionByTaintManager",
     "a taint of its node, which the pod does not tolerate, evicted it",
-    "Look at the taints of the node. With node.kubernetes.io/unreachable or not-ready, the node itself failed: diagnose it. \
-     Otherwise find out who set the taint; a toleration helps only if the pod may stay on such a node.",
+    "Look at the taints of the node. If the taint is node.kubernetes.io/unreachable or not-ready, the node itself \
+     failed: diagnose the node. Otherwise find out who set the taint. A toleration helps only if the pod may stay on \
+     such a node.",
 );
 
-/// Reasons of the condition `DisruptionTarget`, their meaning and the advice. Source: Kubernetes, "Pod disruption conditions".
+/// Reasons of the condition `DisruptionTarget`, their meaning and the advice. Source: Kubernetes, "Pod disruption
+/// conditions".
 const DISRUPTIONS: [(&str, &str, &str); 4] = [
     ("PreemptionByScheduler", PREEMPTED, "Recreate the pod, or raise its priority."),
     DELETED_BY_TAINT,
     (
         "EvictionByEvictionAPI",
-        "it was evicted on request, as by a drain or an autoscaler",
-        "Find out who drained the node; a PodDisruptionBudget limits such evictions.",
+        "it was evicted on request, for example by a drain or an autoscaler",
+        "Find out who drained the node. A PodDisruptionBudget limits such evictions.",
     ),
     (
         "DeletionByPodGC",
@@ -544,8 +549,8 @@ fn by_deletion(case: &Case<'_>) -> Option<Explanation> {
     })
 }
 
-/// Explains a failed pod whose containers all completed before: the kubelet rejected or ended it afterwards, such as after a
-/// restart of the kubelet.
+/// Explains a failed pod whose containers all completed before: the kubelet rejected or ended it afterwards, such as
+/// after a restart of the kubelet.
 pub(crate) fn after_completion(case: &Case<'_>) -> Option<Explanation> {
     let pod = case.pod;
     let reason = pod.reason.as_deref().filter(|_| pod.phase == "Failed")?;
@@ -595,8 +600,8 @@ fn stays_terminating(case: &Case<'_>) -> Option<Explanation> {
             refusal.count.max(1)
         );
         let advice = format!(
-            "Resolve the error of the container runtime in the message on {} (log of the runtime; crictl ps, crictl stopp), and restart the \
-             runtime if it has lost the containers.",
+            "Resolve the error that the container runtime reports on {} (log of the runtime, crictl ps, crictl \
+             stopp). If the runtime has lost the containers, restart the runtime.",
             case.node
         );
         let explained = case.explain(Cause::Node, Certainty::Likely, what).with_evidence([event_quote(refusal)]);
@@ -613,16 +618,16 @@ fn stays_terminating(case: &Case<'_>) -> Option<Explanation> {
             Cause::Cluster,
             keeps.as_str(),
             format!(
-                "The controller that set {finalizers} has to remove it: see its log. If that controller no longer exists, remove the finalizer \
-                 from the pod (kubectl edit)."
+                "The controller that set {finalizers} has to remove it. Read the log of this controller. If the \
+                 controller no longer exists, remove the finalizer from the pod (kubectl edit)."
             ),
         ),
         (false, true) => (
             Cause::Cluster,
             "its containers have ended: a finalizer, or the kubelet, keeps the pod",
             format!(
-                "Read its finalizers (kubectl get pod -o jsonpath='{{.metadata.finalizers}}') and repair the controller that must remove \
-                 them. If there are none, check the kubelet of {}.",
+                "Read the finalizers of the pod (kubectl get pod -o jsonpath='{{.metadata.finalizers}}'), and repair \
+                 the controller that must remove them. If the pod has no finalizers, check the kubelet of {}.",
                 case.node
             ),
         ),
@@ -650,7 +655,8 @@ fn stays_terminating(case: &Case<'_>) -> Option<Explanation> {
     Some(explained.with_action(ActionCode::Watch, advice))
 }
 
-/// Returns the pod that the scheduler preferred: `Preempted by research/big on node gpu-1`, or `by pod UID on node gpu-1`.
+/// Returns the pod that the scheduler preferred: `Preempted by research/big on node gpu-1`, or
+/// `by pod UID on node gpu-1`.
 fn preempted_by(event: &PodEvent) -> Option<&str> {
     let (_, rest) = event.message.split_once("by ").filter(|_| event.reason == "Preempted")?;
     rest.strip_prefix("pod ").unwrap_or(rest).split([' ', ',']).next().filter(|name| !name.is_empty())

@@ -1,4 +1,5 @@
-//! `quote`: adds the messages of the failed component to an explanation. `doubts`: messages that exclude "no problem". `logs`: lines of logs.
+//! `quote`: adds the messages of the failed component to an explanation.
+//! `doubts`, `doubts_of_logs`: messages that exclude "no problem". `logs`, `log_of`, `where_is_log`: logs of containers.
 //!
 //! For every cause, an explanation quotes the message of the component that failed: of the kubelet, of the scheduler,
 //! of the program and its log, and of objects that name the pod.
@@ -152,7 +153,7 @@ fn short(message: &str) -> String {
 
 /// Adds the message of the program to a summary that does not quote it.
 fn add_words(case: &Case<'_>, explanation: &mut Explanation) {
-    // For a container that it did not find, the kubelet writes the message itself.
+    // The kubelet itself writes the message about a container that it did not find.
     let Some(end) = case.failed().filter(|end| end.reason != "ContainerStatusUnknown") else { return };
     let logs = logs(case);
     let of_container =
@@ -183,7 +184,7 @@ fn add_words(case: &Case<'_>, explanation: &mut Explanation) {
     }
     let said = said.iter().map(|words| format!("\"{words}\"")).collect::<Vec<_>>().join(", ");
     let summary = explanation.summary.trim_end_matches('.');
-    explanation.summary = clean_keeping_end(&format!("{summary}; its last words: {said}."), MAX_SUMMARY);
+    explanation.summary = clean_keeping_end(&format!("{summary}; its last message: {said}."), MAX_SUMMARY);
 }
 
 /// Returns the kind and name of the other object that an event is about: `VirtualMachineInstance vm`.

@@ -1,8 +1,9 @@
-//! `why_without_driver`, `hiding_variable`, `doubt`, …: why the specification of a container may keep NVIDIA's runtime from adding GPUs and driver.
+//! `why_without_driver`, `hiding_variable`, `doubt`, …: settings of a container because of which NVIDIA's runtime may not
+//! add the GPUs and the driver.
 //!
-//! NVIDIA's runtime adds them if one of its handlers starts the container, and if the container asks for GPUs in an
-//! accepted way. It can ask by a request. It can also ask by the variable `NVIDIA_VISIBLE_DEVICES` if it is privileged,
-//! or if the configuration accepts the variable from any container.
+//! NVIDIA's runtime adds GPUs and driver if one of its handlers starts the container, and if the container asks for
+//! GPUs in an accepted way. It can ask by a request. It can also ask by the variable `NVIDIA_VISIBLE_DEVICES` if it is
+//! privileged, or if the configuration accepts the variable from any container.
 
 use crate::explanation::causes::Case;
 use crate::input::runtimes;
@@ -34,7 +35,8 @@ const MAX_NAME: usize = 63;
 /// Maximum length of a path.
 const MAX_PATH: usize = 200;
 
-/// Beginnings of the names of variables that configure CUDA, NVIDIA's runtime, the libraries of a job and their ranks. Others can be secret.
+/// Beginnings of the names of variables that configure CUDA, NVIDIA's runtime, the libraries of a job and their ranks.
+/// Other variables can be secret.
 const SETTINGS: [&str; 16] = [
     "CUDA_",
     "GLOO_",
@@ -58,7 +60,7 @@ const SETTINGS: [&str; 16] = [
 pub(super) fn settings_named_in(case: &Case<'_>, text: &str) -> Vec<String> {
     let spec = case.failed().and_then(|end| case.pod.specs.iter().find(|spec| spec.name == end.container));
     let named: Vec<&str> = text.split(|one: char| !one.is_ascii_alphanumeric() && one != '_').collect();
-    // A value of these that hides a GPU is told by `hiding_variable`; other values are right.
+    // If a value of these variables hides a GPU, `hiding_variable` reports it. Other values are right.
     let is_judged = |name: &str| [VISIBLE, CUDA_VISIBLE, CAPABILITIES].contains(&name);
     let is_setting =
         |name: &str| !is_judged(name) && SETTINGS.iter().any(|start| name.starts_with(start)) && named.contains(&name);
@@ -77,7 +79,7 @@ pub(super) fn settings_named_in(case: &Case<'_>, text: &str) -> Vec<String> {
 pub(super) fn why_without_driver(case: &Case<'_>, message: &str) -> Option<String> {
     let message = message.to_ascii_lowercase();
     let lacks = LACKS_DRIVER.iter().any(|words| message.contains(words));
-    // These errors come from a library of the driver, so the container has one.
+    // These errors come from a library of the driver, so the container has the driver.
     let is_refused = ["unknown error", "insufficient permissions"].iter().any(|words| message.contains(words));
     if !lacks || is_refused || !case.driver_works() {
         return None;
@@ -278,8 +280,8 @@ fn library_elsewhere(case: &Case<'_>, spec: &ContainerSpec) -> Option<String> {
     (folders.iter().any(is_mounted) && !has_it).then(|| {
         let system = host.operating_system.as_deref().map(|system| format!(" ({})", clean(system, MAX_NAME))).unwrap_or_default();
         format!(
-            "Container {} looks for the libraries of the driver in {} (LD_LIBRARY_PATH), and on {}{system} they are in {}: correct its \
-             library path or driver root for this operating system.",
+            "Container {} looks for the libraries of the driver in {} (LD_LIBRARY_PATH), but on {}{system} these \
+             libraries are in {}. Correct the library path or driver root of the container for this operating system.",
             spec.name,
             clean(&folders.join(":"), MAX_PATH),
             case.node,
@@ -296,7 +298,7 @@ fn runtime<'c>(case: &'c Case<'_>) -> Option<&'c ContainerRuntime> {
 /// Returns a text if the pod's handler is not a handler of NVIDIA's runtime.
 pub(super) fn other_handler(case: &Case<'_>) -> Option<String> {
     let runtime = runtime(case)?;
-    // With CDI, the runtime adds the driver whatever the handler is.
+    // With CDI, the runtime adds the driver for any handler.
     if case.report.and_then(|report| Section::data_of(&report.sections.host)).is_some_and(runtimes::resolves_cdi) {
         return None;
     }
@@ -349,10 +351,10 @@ fn not_accepted(spec: &ContainerSpec, node: &str) -> Option<String> {
         format!(" and drops the capabilities {}", spec.dropped.join(", "))
     };
     Some(format!(
-        "Container {} {asks}, and it is not privileged{dropped}: NVIDIA's runtime on {node} gives the driver to such a container only if \
-         its configuration accepts the variable from containers without privileges \
-         (accept-nvidia-visible-devices-envvar-when-unprivileged; Bottlerocket and others do not). Make the container privileged \
-         (securityContext.privileged), or let it ask by volume mounts below {BY_MOUNTS}.",
+        "Container {} {asks}, and it is not privileged{dropped}. NVIDIA's runtime on {node} gives the driver to such \
+         a container only if the configuration of the runtime accepts the variable from containers without privileges \
+         (accept-nvidia-visible-devices-envvar-when-unprivileged; Bottlerocket and others do not accept it). Make the \
+         container privileged (securityContext.privileged), or let it ask by volume mounts below {BY_MOUNTS}.",
         spec.name
     ))
 }

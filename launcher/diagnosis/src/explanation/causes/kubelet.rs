@@ -1,4 +1,5 @@
-//! Causes that the kubelet reports for running pods: failed probes, readiness, init containers, image pulls, device allocations and device health.
+//! `killed_by_a_probe`, `not_ready`, `no_gpu_allocated`, …: causes that the kubelet reports for a pod: probes, readiness,
+//! sandbox, init containers, image pulls, devices. For pods that the kubelet rejected, see `kubelet_admission`.
 
 use jiff::SignedDuration;
 
@@ -64,9 +65,9 @@ pub(crate) fn sandbox_changed(case: &Case<'_>) -> Option<Explanation> {
         "the kubelet stopped container {container}, because the sandbox of the pod was gone or had changed ({count} times)"
     );
     let text = format!(
-        "Find out what ends the sandbox on {}: the cgroup drivers of the kubelet and of the handler{handler} of the container runtime must be \
-         the same (containerd: SystemdCgroup = true for each handler, that of NVIDIA's runtime too); otherwise look for restarts of the \
-         runtime and in its log.",
+        "Find out what ends the sandbox on {}. The cgroup drivers of the kubelet and of the handler{handler} of the \
+         container runtime must be the same (containerd: SystemdCgroup = true for each handler, also for the handler \
+         of NVIDIA's runtime). If they are the same, look for restarts of the runtime, and read its log.",
         case.node
     );
     Some(
@@ -87,12 +88,12 @@ const ANSWERS: [(&[&str], &str, &str); 5] = [
     (
         &["connection refused"],
         "nothing listens at the port of the probe",
-        "Compare the port of the probe with that of the program; while the program loads a model, nothing listens yet (startupProbe).",
+        "Compare the port of the probe with the port of the program. While the program loads a model, nothing listens yet: use a startupProbe.",
     ),
     (
         &["deadline exceeded", "client.timeout", "i/o timeout"],
         "its server does not respond within the timeout of the probe",
-        "Raise timeoutSeconds of the probe if the program is only busy; otherwise find out what it waits for.",
+        "If the program is only busy, raise timeoutSeconds of the probe. Otherwise find out what the program waits for.",
     ),
     (
         &["statuscode: 401", "statuscode: 403"],
@@ -147,14 +148,14 @@ pub(crate) fn no_gpu_allocated(case: &Case<'_>) -> Option<Explanation> {
         .find(|(name, since)| pod.gpu_containers.iter().any(|container| container == name) && settled(*since))?;
     let none = on_node.allocations_read && on_node.allocations.is_empty() && on_node.processes.is_empty();
     (none && pod.phase == "Running").then(|| {
-        let what = format!("its container {name} requests GPUs, but the kubelet has allocated none to it");
+        let what = format!("its container {name} requests GPUs, but the kubelet has allocated no GPU to it");
         case.explain(Cause::Node, Certainty::Likely, what)
             .with_evidence([format!("the kubelet on {} has allocated no device to this pod", case.node)])
             .with_action(
                 ActionCode::RestartPod,
                 format!(
-                    "Delete the pod, so that the kubelet of {} allocates devices to its successor: the pod was started \
-                     while the device plugin was not registered, as after a reboot.",
+                    "Delete the pod, so that the kubelet of {} allocates devices to the new pod. The old pod was \
+                     started while the device plugin was not registered, for example after a reboot.",
                     case.node
                 ),
             )
@@ -263,8 +264,8 @@ pub(crate) fn kept_by_a_sidecar(case: &Case<'_>) -> Option<Explanation> {
         names(&done)
     );
     let advice = format!(
-        "Delete the pod to free its GPUs. For the next one, make {kept} a native sidecar (an init container with restartPolicy Always, \
-         Kubernetes 1.29 or newer), which ends with the program, or let the program end it."
+        "Delete the pod to free its GPUs. For the next pod, make {kept} a native sidecar (an init container with \
+         restartPolicy Always, Kubernetes 1.29 or newer), which ends with the program. Or let the program end {kept}."
     );
     let not_ready = pod.not_ready.as_ref().map(|why| format!("condition Ready: {why}"));
     let ended = ends.iter().map(|end| format!("container {} ended{at}: {}, exit code 0", end.container, end.reason));
@@ -340,8 +341,9 @@ fn passes_startup_probe(case: &Case<'_>) -> Option<Explanation> {
         failure.count.max(1),
         age.as_mins()
     );
-    let advice = "Wait while the program starts (a server may load its model for many minutes). The kubelet restarts it after failureThreshold \
-         failures of the startup probe: raise it if the start takes longer.";
+    let advice = "Wait while the program starts (a server may load its model for many minutes). The kubelet restarts \
+         the container after failureThreshold failures of the startup probe. If the start takes longer, raise \
+         failureThreshold.";
     Some(
         case.explain(Cause::None, Certainty::Likely, what)
             .with_evidence([event_quote(failure)])

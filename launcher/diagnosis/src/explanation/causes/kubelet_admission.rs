@@ -77,8 +77,8 @@ fn admitted_again(case: &Case<'_>) -> Option<String> {
     let after = rejected.duration_since(started);
     (existed && !after.is_negative() && after <= ADMITS).then(|| {
         format!(
-            "the kubelet was restarted at {started:.0} and admitted the pods of its node again, this older one with them; it may have ended \
-             before, and others have its devices now"
+            "the kubelet was restarted at {started:.0} and admitted the pods of its node again, including this older \
+             pod; this pod may have ended before, and other pods have its devices now"
         )
     })
 }
@@ -129,8 +129,8 @@ fn devices(case: &Case<'_>, message: &str) -> Refusal {
         refusal.what = format!("{}; the log of the device plugin says: \"{told}\"", refusal.what);
         refusal.evidence.push(format!("log of container {container} (device plugin): {line}"));
         refusal.action.text = format!(
-            "Resolve what the log of the device plugin on {node} says; if it crashed (panic), look for this crash in the issues of the plugin, \
-             and use another version. Then recreate the pod."
+            "Resolve the error in the log of the device plugin on {node}. If the plugin crashed (panic), look for \
+             this crash in the issues of the plugin, and use another version. Then recreate the pod."
         );
     }
     let half = blockers::half_requests(case);
@@ -147,8 +147,8 @@ fn devices(case: &Case<'_>, message: &str) -> Refusal {
 const MAXIMA: [&[&str]; 4] =
     [&["at most ", "requested"], &["maximum request"], &["cannot request more than"], &["can't request more than"]];
 
-/// Returns the meaning of a message about the maximum number of devices of one request. A new pod with the same request is
-/// rejected again.
+/// Returns the meaning of a message about the maximum number of devices of one request. A new pod with the same request
+/// is rejected again.
 fn above_a_maximum(case: &Case<'_>, message: &str) -> Option<Refusal> {
     let lower = message.to_ascii_lowercase();
     MAXIMA.iter().find(|words| words.iter().all(|word| lower.contains(word)))?;
@@ -164,7 +164,8 @@ fn above_a_maximum(case: &Case<'_>, message: &str) -> Option<Refusal> {
     Some(Refusal { cause: Cause::Application, what, evidence: Vec::new(), action })
 }
 
-/// Returns the meaning of a message that the table of phrases knows. A finding about the same part of the node gives the reason.
+/// Returns the meaning of a message that the table of phrases knows. A finding about the same part of the node gives
+/// the reason.
 fn known(case: &Case<'_>, message: &str) -> Option<Refusal> {
     let phrase = phrases::known(Part::Admission, message)?;
     let action = Action { code: phrase.code, text: phrase.advice(case.node) };
@@ -194,7 +195,7 @@ fn none_free(case: &Case<'_>, message: &str) -> Refusal {
     let free = counts.as_ref().map(|counts| counts.free.len());
     let lost = counts.as_ref().and_then(|counts| lost_among(case, counts));
     if let Some((lost, devices)) = &lost {
-        let whose = if free == Some(0) { "one that is allocated" } else { "what is free" };
+        let whose = if free == Some(0) { "an allocated device" } else { "every free device" };
         let what = format!("{what}; {whose} is a GPU that cannot be used now ({devices})");
         let mut refusal = explained_by(case, &[lost.id.as_str()], Refusal::of_node(what, String::new()));
         refusal.cause = Cause::Gpu;
@@ -220,8 +221,8 @@ fn none_free(case: &Case<'_>, message: &str) -> Refusal {
     }
     let mut refusal = match free {
         Some(0) => Refusal::of_node(
-            format!("{what}; all of them are allocated{}", placed_by(case)),
-            format!("Recreate the pod: the scheduler will choose a node with free GPUs; {node} has none."),
+            format!("{what}; all devices are allocated{}", placed_by(case)),
+            format!("Recreate the pod. The scheduler will choose a node with free GPUs, because {node} has no free GPU."),
         ),
         Some(free) => Refusal::of_node(
             what,

@@ -1,4 +1,4 @@
-//! `add`: adds the states and logs of the pods that the problem of a pod leads to, and the actions for them, to its explanation.
+//! `add`: adds to the explanation of a pod the states, logs and actions of the other pods to which its problem leads.
 
 use crate::explanation::causes::{Case, MAX_EVIDENCE, NOT_IDENTIFIED};
 use crate::explanation::types::{Cause, Certainty, Explanation};
@@ -99,8 +99,8 @@ fn only_waits(told: &Told) -> bool {
     told.action.as_ref().is_some_and(|(_, advice)| advice.contains(ONLY_WAITED))
 }
 
-/// Starts of sentences that advise to look for the pod or service that failed, each with the sentence that is left once it
-/// is found.
+/// Beginnings of sentences that advise a search for the pod or service that failed. Each has the sentence that
+/// replaces it when the pod was found.
 const SEARCHES: [(&str, &str); 11] = [
     ("Look for the rank", ""),
     (ONLY_WAITED, ""),
@@ -151,7 +151,7 @@ fn action_of(told: &Told) -> Option<String> {
         return Some(format!("For pod {name}: {advice}"));
     }
     if let Some(command) = unread_log {
-        return Some(format!("The log of pod {name} could not be read (permission pods/log); read it: {command}."));
+        return Some(format!("The log of pod {name} could not be read (permission pods/log). Read it with: {command}."));
     }
     fails.then(|| format!("First find out why pod {name} does not become ready, or why it failed."))
 }

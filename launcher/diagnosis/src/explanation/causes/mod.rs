@@ -1,4 +1,5 @@
-//! `Case`: the facts from which the cause of a pod's state is determined. Modules with the causes; `evaluate::first_cause` applies them.
+//! `Case`: the facts from which the cause of a pod's state is determined.
+//! Modules with the causes, which `evaluate::first_cause` applies.
 //!
 //! As in POSIX shells and the kubelet, an exit code above 128 is 128 plus the signal. The role of an Xid (cause, or end
 //! of a program) and its class in the catalogue determine the cause that it indicates. The reasons of pods and
@@ -103,7 +104,8 @@ impl Case<'_> {
         log.into_iter().flat_map(|log| log.detail_lines.iter().chain(&log.lines)).map(String::as_str)
     }
 
-    /// Returns the container of the device plugin whose log the probe read on the node, with its last line about an error.
+    /// Returns the container of the device plugin whose log the probe read on the node, with its last line about an
+    /// error.
     fn error_of_plugin(&self) -> Option<(&str, &str)> {
         let host = self.report.and_then(|report| Section::data_of(&report.sections.host));
         let log = host.and_then(|host| host.stack_log.as_ref()).filter(|log| log.pod_uid != self.pod.uid)?;
@@ -125,8 +127,8 @@ impl Case<'_> {
         self.pod.end()
     }
 
-    /// Returns the termination of the pod's failed container. A completed init container is not a failure. In a pod that
-    /// succeeded, no container failed: the kubelet ends sidecars with a signal.
+    /// Returns the termination of the pod's failed container. A completed init container is not a failure. In a pod
+    /// that succeeded, no container failed: the kubelet ends sidecars with a signal.
     fn failed(&self) -> Option<Termination<'_>> {
         let is_failure = |end: &Termination<'_>| end.exit_code != 0 || end.never_ran();
         self.ended().filter(|end| self.pod.phase != "Succeeded" && is_failure(end) && !self.is_over(end))
@@ -146,7 +148,7 @@ impl Case<'_> {
         self.pod.events.iter().rev().filter(of_it)
     }
 
-    /// Returns whether the pod does not ask for a GPU in any way, so that it gets neither a GPU nor the driver.
+    /// Returns whether the pod does not ask for a GPU in any way, so that it gets no GPU and no driver.
     /// Components of the GPU stack, and containers that are privileged, name devices or mount the driver, get the
     /// driver in another way. An allocation of `nvidia.com` without a request is a remnant in the kubelet's checkpoint.
     fn asks_for_no_gpu(&self) -> bool {
@@ -440,7 +442,7 @@ fn event_quote(event: &PodEvent) -> String {
     format!("event{at} {reason}{times}: {message}")
 }
 
-/// Returns whether the node has no GPU: PCI or NVML was read, and neither lists a GPU.
+/// Returns whether the node has no GPU: PCI or NVML was read, and no GPU was listed.
 fn has_no_gpu(report: &Report) -> bool {
     let on_pci = Section::data_of(&report.sections.host).map(|host| host.pci_gpus.len());
     let in_nvml = Section::data_of(&report.sections.inventory).map(|inventory| inventory.gpus.len());

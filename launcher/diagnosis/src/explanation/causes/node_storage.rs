@@ -8,7 +8,7 @@ use crate::explanation::types::{Cause, Certainty, Explanation};
 use syringe_core::classification::{ActionCode, Severity};
 use syringe_core::text::clean;
 
-/// Folders of node services, and the service that uses each.
+/// Folders of node services, each with the service that uses it.
 const FOLDERS: [(&str, &str); 20] = [
     ("/var/lib/kubelet", "the kubelet"),
     ("/etc/kubernetes", "the kubelet"),
@@ -37,8 +37,9 @@ const STATES: [(&str, &str, &str); 4] = [
     (
         "read-only file system",
         "is read-only",
-        "Find out why the file system of {path} on {node} is read-only. After an error of the disk the kernel makes it read-only: read \
-         the kernel log for the disk, drain the node, check the file system (fsck) or replace the disk, then reboot.",
+        "Find out why the file system of {path} on {node} is read-only. The kernel makes a file system read-only \
+         after an error of its disk. Read the kernel log for the disk, and drain the node. Then check the file system \
+         (fsck) or replace the disk, and reboot.",
     ),
     (
         "no space left on device",
@@ -48,12 +49,12 @@ const STATES: [(&str, &str, &str); 4] = [
     (
         "input/output error",
         "has input/output errors",
-        "Read the kernel log of {node} for the disk of {path}: drain the node, and replace the disk.",
+        "Read the kernel log of {node} for the disk of {path}. Drain the node, and replace the disk.",
     ),
     (
         "structure needs cleaning",
         "is damaged",
-        "Drain {node}, and check the file system of {path} (fsck, xfs_repair); read the kernel log for the disk.",
+        "Drain {node}, and check the file system of {path} (fsck, xfs_repair). Read the kernel log for the disk.",
     ),
 ];
 

@@ -51,8 +51,9 @@ const OF_JOBS: [(&str, Cause, &str, ActionCode, &str); 8] = [
         Cause::Cluster,
         "it is suspended (spec.suspend), so it has no pods",
         ActionCode::Watch,
-        "A queue such as Kueue suspends a job until it admits it: see its Workload (kubectl get workloads,localqueues -n {namespace}). Without \
-         a queue, resume it: set spec.suspend to false.",
+        "A queue such as Kueue suspends a job until the queue admits the job. See the Workload of the job (kubectl \
+         get workloads,localqueues -n {namespace}). If there is no queue, set spec.suspend to false to resume the \
+         job.",
     ),
     (
         "BackoffLimitExceeded",
@@ -67,8 +68,8 @@ const OF_JOBS: [(&str, Cause, &str, ActionCode, &str); 8] = [
         Cause::Application,
         "it ran longer than its activeDeadlineSeconds, so Kubernetes ended it and deleted its pods",
         ActionCode::ChangeRequest,
-        "Raise activeDeadlineSeconds (the time counts from the start of the job, also while its pods are Pending), or find out why it took \
-         longer.",
+        "Raise activeDeadlineSeconds (the time counts from the start of the job, also while its pods are Pending), or \
+         find out why the job took longer.",
     ),
     (
         "PodFailurePolicy",
@@ -96,8 +97,8 @@ const OF_JOBS: [(&str, Cause, &str, ActionCode, &str); 8] = [
 ];
 
 /// Where to find the reason if a queue does not admit a job.
-const QUEUE: &str = "See its Workload (kubectl describe workload -n {namespace}): the quota of the ClusterQueue, workloads before it in the queue, or a \
-     queue that is stopped.";
+const QUEUE: &str = "See the Workload of the job (kubectl describe workload -n {namespace}). The reason can be the \
+     quota of the ClusterQueue, earlier workloads in the queue, or a stopped queue.";
 
 /// Explains a job without pods from its newest event, or from the objects of its queue.
 fn without_pods(case: &Case<'_>, controller: &str) -> Option<Explanation> {
@@ -116,8 +117,8 @@ fn without_pods(case: &Case<'_>, controller: &str) -> Option<Explanation> {
     )
 }
 
-/// An exhausted ResourceQuota, as the API server reports it: `exceeded quota: gpus, requested: requests.nvidia.com/gpu=4,
-/// used: requests.nvidia.com/gpu=6, limited: requests.nvidia.com/gpu=8`.
+/// An exhausted ResourceQuota, as the API server reports it:
+/// `exceeded quota: gpus, requested: requests.nvidia.com/gpu=4, used: requests.nvidia.com/gpu=6, limited: …`.
 struct Quota<'m> {
     name: &'m str,
     /// Resources that are exhausted: name, requested, used, limited.

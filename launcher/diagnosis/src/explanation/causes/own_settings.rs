@@ -1,4 +1,4 @@
-//! `add`: compares the message of a failed container with the fields of the pod that can cause such an error.
+//! `add`: adds to an explanation the field of the pod that can cause the error in the message of a failed container.
 
 use crate::explanation::causes::Case;
 use crate::explanation::types::{Cause, Certainty, Explanation};
@@ -7,7 +7,7 @@ use syringe_core::facts::kubernetes::pod::{ContainerSpec, PodFacts};
 
 /// A field of a pod, and the error that it causes.
 struct Setting {
-    /// Parts of the message, in lower case. All of them must occur.
+    /// Parts of the message, in lower case. All parts must occur.
     words: &'static [&'static str],
     is_set: fn(&PodFacts, &ContainerSpec) -> bool,
     /// The field and its value.
@@ -39,7 +39,7 @@ const SETTINGS: [Setting; 4] = [
         words: &["permission denied: '/"],
         is_set: |_, spec| spec.user.is_some_and(|user| user != 0),
         field: "runAsUser with a user other than root",
-        advice: "Give that user the path (fsGroup, or a folder of the user such as HOME=/tmp), or use another runAsUser.",
+        advice: "Give this user access to the path (fsGroup), use a folder of the user (such as HOME=/tmp), or use another runAsUser.",
     },
 ];
 

@@ -1,4 +1,5 @@
-//! Causes from a pod's processes (memory, state D, zombie, exit code), and `no_problem` for pods without a problem.
+//! `out_of_memory`, `stuck`, `zombie`, `program_ended`, …: causes from a pod's memory, processes and exit codes.
+//! `no_problem`: explains pods that have no problem, or only a finding or message that may concern them.
 
 use jiff::SignedDuration;
 
@@ -52,7 +53,7 @@ pub(crate) fn out_of_memory(case: &Case<'_>) -> Option<Explanation> {
         (true, _) => (
             Cause::Node,
             "the node ran out of memory, and the kernel killed the container".to_owned(),
-            "Find out what uses the memory of the node; set memory limits on pods.".to_owned(),
+            "Find out what uses the memory of the node, and set memory limits on pods.".to_owned(),
         ),
         // A kernel log that covers this time would show that the node ran out of memory.
         (false, None) if spec.is_some() && kills.is_empty() && !shown => (
@@ -71,8 +72,8 @@ pub(crate) fn out_of_memory(case: &Case<'_>) -> Option<Explanation> {
                 Some(limit) => {
                     format!("the container exceeded its memory limit of {limit} (host memory, not GPU memory)")
                 }
-                None if spec.is_some() => "the container exceeded its memory limit (host memory, not GPU memory); its specification has none, so \
-                                           the limit is one of a parent cgroup"
+                None if spec.is_some() => "the container exceeded its memory limit (host memory, not GPU memory); its \
+                                           specification has no limit, so the limit comes from a parent cgroup"
                     .to_owned(),
                 None => "the container exceeded its memory limit (host memory, not GPU memory)".to_owned(),
             },
@@ -142,7 +143,8 @@ fn is_of_host_memory(event: &KernelEvent) -> bool {
     }
 }
 
-/// Explains a pod whose process is stuck in the driver, according to the diagnosis. Kubernetes still shows it as running.
+/// Explains a pod whose process is stuck in the driver, according to the diagnosis. Kubernetes still shows it as
+/// running.
 pub(crate) fn stuck(case: &Case<'_>) -> Option<Explanation> {
     let stuck: Vec<_> = waiting(case).filter(|process| case.stuck(process) == Some(Stuck::Permanent)).collect();
     if stuck.is_empty() || case.pod.phase != "Running" {
@@ -236,7 +238,7 @@ pub(crate) fn stopped(case: &Case<'_>) -> Option<Explanation> {
             .with_evidence(stopped.iter().map(|process| in_words(process)))
             .with_action(
                 ActionCode::FixApplication,
-                "Find out who stopped the process (SIGSTOP, a debugger). SIGCONT continues it; if it was stopped for long, restart the job.",
+                "Find out who stopped the process (SIGSTOP, a debugger). SIGCONT continues the process. If it was stopped for a long time, restart the job.",
             )
     })
 }
@@ -329,7 +331,7 @@ const SIGNALS: [(i32, &str, &str); 8] = [
     (
         132,
         "used an instruction that the processor does not have (SIGILL): its build needs a newer processor, for example with AVX-512",
-        "Use a build for the processor of {node}, or a node with a newer one.",
+        "Use a build for the processor of {node}, or a node with a newer processor.",
     ),
     (133, "stopped at a trap (SIGTRAP): an assertion failed in native code", ""),
     (
@@ -376,12 +378,12 @@ fn has_no_request(case: &Case<'_>, end: &Termination<'_>) -> Option<Explanation>
     let holder = injection::requested_by_other(case)?;
     let container = end.container;
     let what = format!(
-        "container {container} finds no GPU (\"{}\"); this container requests no GPU, container {holder} of the pod requests it",
+        "container {container} finds no GPU (\"{}\"); this container requests no GPU, but container {holder} of the pod requests the GPU",
         shapes::words_of(words)
     );
     let advice = format!(
-        "Request the GPU in the limits of container {container} (nvidia.com/gpu: 1), which uses it, and not in those of {holder}: a GPU \
-         belongs to the container that requests it, not to the pod."
+        "Request the GPU in the limits of container {container} (nvidia.com/gpu: 1), which uses the GPU, and not in \
+         the limits of {holder}. A GPU belongs to the container that requests it, not to the pod."
     );
     let explanation = case.explain(Cause::Application, Certainty::Likely, what).with_evidence(end_quote(case));
     Some(explanation.with_action(ActionCode::ChangeRequest, advice))
@@ -489,7 +491,7 @@ pub(crate) fn program_ended(case: &Case<'_>) -> Option<Explanation> {
         Some((reading, _)) => format!("; it reports that {}", reading.what),
         None if sent || SIGNALS.iter().any(|(signal, ..)| *signal == exit_code) => String::new(),
         None if exit_code > 128 && shares_gpus(case) => format!(
-            "; {NOT_IDENTIFIED}. Software that shares GPUs ({}) runs a library inside its program; that library, or its replacement by an \
+            "; {NOT_IDENTIFIED}. Software that shares GPUs ({}) runs a library inside its program. This library, or its replacement by an \
              update of the device plugin, can crash the program",
             case.pod.other_resources.join(", ")
         ),
@@ -502,8 +504,8 @@ pub(crate) fn program_ended(case: &Case<'_>) -> Option<Explanation> {
     let log = format!("Check the log of the container: {log}");
     let log = match crash {
         Some((library, _)) => format!(
-            "Check that {} fits the other libraries of the image and the driver (versions of CUDA, NCCL, PyTorch and of plugins), and look \
-             for the crash in its issues. {log}",
+            "Check that {} is compatible with the driver and the other libraries of the image (versions of CUDA, \
+             NCCL, PyTorch and of plugins). Look for the crash in the issues of this library. {log}",
             clean(library, MAX_LIBRARY)
         ),
         None => log,
@@ -622,7 +624,7 @@ pub(crate) fn no_problem(case: &Case<'_>) -> Option<Explanation> {
         "Running" if !needs_gpus || claims::sections_not_read(case).is_empty() => {
             format!("{what}, and no problem was found")
         }
-        "Running" => format!("{what}, and no problem was found in what was read"),
+        "Running" => format!("{what}, and no problem was found in the data that was read"),
         _ => what.to_owned(),
     };
     let restart = case.ended().filter(|end| end.exit_code != 0 && end.was_restarted).map(|end| {
@@ -696,7 +698,7 @@ fn doubtful(case: &Case<'_>, what: &str) -> Option<Explanation> {
     let lack = if case.pod.is_gpu_stack { injection::doubt(case, message) } else { None };
     let owners = owners::about([message.as_str()]).join(" ").replace("{node}", case.node);
     let advice = lack.or(advice).unwrap_or_else(|| {
-        "Read the message: nothing else shows a problem of the pod, and it may have no effect.".to_owned()
+        "Read the message. No other fact shows a problem of the pod, and the message may have no effect.".to_owned()
     });
     Some(
         case.explain(cause, certainty, what)
@@ -730,9 +732,9 @@ fn other_devices_visible(case: &Case<'_>, what: &str) -> Option<Explanation> {
     }
     let (mounted, requested) = (pod.host_devices.join(", "), pod.other_resources.join(", "));
     let what = format!(
-        "{what}; it mounts {mounted} of its node, so in addition to the devices that it was given ({requested}), it \
-            can see devices that it may not open: a library such as NCCL or libfabric may choose one of the latter, \
-            fail, and use a slower network"
+        "{what}; it mounts {mounted} of its node, so in addition to its own devices ({requested}) it sees devices \
+            that it is not permitted to open. A library such as NCCL or libfabric may choose such a device, fail, and \
+            use a slower network"
     );
     Some(
         case.explain(Cause::Application, Certainty::Possible, what)

@@ -1,7 +1,8 @@
-//! Causes from messages of programs: `said_by_the_program` (a known message of CUDA, NVML, NCCL or a loader), and child processes that were ended.
+//! `said_by_the_program`: explains a program by its known message (of CUDA, NVML, NCCL, a loader, …).
+//! `child_killed`, `child_crashed`: explain a program whose child process was ended by a signal.
 //!
-//! A program can report a wrong cause, so the cause is likely, not certain. A finding about its GPU or node gives the
-//! reason.
+//! A program can report a wrong cause, so the cause is likely, not certain. A finding about the GPU or the node gives
+//! the reason.
 
 use crate::explanation::causes::{
     Case, claims, cuda_versions, end_quote, finding_quote, injection, is_fault, memory, process, quotes,
@@ -34,8 +35,8 @@ pub(crate) fn speaks_of_gpus(message: &str) -> bool {
 /// Explains a program that ended with a known message.
 pub(crate) fn said_by_the_program(case: &Case<'_>) -> Option<Explanation> {
     let end = case.failed().filter(|end| !end.never_ran() && end.reason != "OOMKilled")?;
-    // When a program is asked to stop, its shutdown often causes errors in its log. Frameworks end their own processes with
-    // SIGKILL after an error; then, no other sender of the signal is known.
+    // When a program is asked to stop, its shutdown often causes errors in its log. Frameworks end their own processes
+    // with SIGKILL after an error; then, no other sender of the signal is known.
     let asked = end.exit_code == 143 || end.exit_code == 137 && process::is_killed_by_another(case, &end);
     // If an exception of the program itself ended it, the program had handled the errors that it logged before.
     let has_ended = asked || ending::is_own_exception(end.message);
@@ -83,7 +84,7 @@ pub(crate) fn said_by_the_program(case: &Case<'_>) -> Option<Explanation> {
     let cause = if newer.is_some() { Cause::Application } else { cause };
     let note = match (without, holder, past, elsewhere.is_empty()) {
         (true, ..) => "; the pod requests no GPU".to_owned(),
-        (_, Some(holder), ..) => format!("; this container requests no GPU, container {holder} of the pod requests it"),
+        (_, Some(holder), ..) => format!("; this container requests no GPU, but container {holder} of the pod requests the GPU"),
         (_, _, true, _) => "; the driver of its node works now".to_owned(),
         _ if not_given => "; the driver of its node has worked since before the container started".to_owned(),
         _ if newer.is_some() => String::new(),
@@ -103,7 +104,7 @@ pub(crate) fn said_by_the_program(case: &Case<'_>) -> Option<Explanation> {
         None => shown.map(|often| format!(": {often}")).unwrap_or_default(),
     };
     let meaning = match &not_added {
-        Some(_) => "it finds no driver, or an older one than it needs (error 35)".to_owned(),
+        Some(_) => "it finds no driver, or a driver that is too old for it (error 35)".to_owned(),
         None => newer.clone().unwrap_or_else(|| phrase.meaning(text)),
     };
     let what = format!("container {container}: {meaning}{shown}{why}{note}{mesh_note}");
@@ -143,8 +144,9 @@ pub(crate) fn said_by_the_program(case: &Case<'_>) -> Option<Explanation> {
     if let Some(mig) = mig_permission(case, text) {
         explanation.summary = format!("{}; {mig}.", explanation.summary.trim_end_matches('.'));
         let advice = format!(
-            "Let the container see the MIG instances: NVIDIA_MIG_MONITOR_DEVICES=all with the capability SYS_ADMIN or a privileged container \
-             (the manifests and charts of the device plugin and of DCGM have both for nodes with MIG), or the devices in /dev/nvidia-caps. {}",
+            "Let the container see the MIG instances. Set NVIDIA_MIG_MONITOR_DEVICES=all and add the capability \
+             SYS_ADMIN, or make the container privileged (the manifests and charts of the device plugin and of DCGM \
+             have both for nodes with MIG). Or give the container the devices in /dev/nvidia-caps. {}",
             advice()
         );
         explanation = explanation.with_action(phrase.code, advice);
@@ -164,8 +166,8 @@ pub(crate) fn said_by_the_program(case: &Case<'_>) -> Option<Explanation> {
         );
     } else if let Some(holder) = holder {
         let advice = format!(
-            "Request the GPU in the limits of container {container} (nvidia.com/gpu: 1), which uses it, and not in those of {holder}: a GPU \
-             belongs to the container that requests it, not to the pod."
+            "Request the GPU in the limits of container {container} (nvidia.com/gpu: 1), which uses the GPU, and not \
+             in the limits of {holder}. A GPU belongs to the container that requests it, not to the pod."
         );
         explanation = explanation.with_action(ActionCode::ChangeRequest, advice);
     } else if let Some(variable) = hidden {
@@ -263,7 +265,7 @@ fn fault_of_its_code(case: &Case<'_>, end: &Termination<'_>) -> Option<String> {
     let only = faults.iter().all(|fault| own.iter().any(|event| std::ptr::eq(*event, *fault)));
     let code = first.code?;
     (only && !case.may_be_of_others(&own)).then(|| {
-        format!("at its end, the driver reported Xid {code} on its GPU, which its own code causes, and no other fault of the GPU")
+        format!("when it ended, the driver reported Xid {code} on its GPU, which the program itself causes, and no other fault of the GPU")
     })
 }
 
@@ -331,8 +333,8 @@ fn child_ended(case: &Case<'_>, signals: &[&str]) -> Option<Explanation> {
             Cause::Application,
             ActionCode::FixLimits,
             "mostly because the host memory of the container was used up",
-            "Compare the memory use of the pod with its memory limit: raise the limit, or use fewer or smaller data loader workers. A kernel \
-             line about the OOM killer (analyze_xid_errors for {node}) proves it.",
+            "Compare the memory use of the pod with its memory limit. Raise the limit, or use fewer or smaller data \
+             loader workers. A kernel line about the OOM killer (analyze_xid_errors for {node}) proves this cause.",
         ),
         "SIGBUS" => (
             Cause::Application,
@@ -343,7 +345,7 @@ fn child_ended(case: &Case<'_>, signals: &[&str]) -> Option<Explanation> {
         "SIGABRT" => (
             Cause::Unknown,
             ActionCode::Watch,
-            "it or one of its libraries ended it after an error",
+            "the process or one of its libraries ended the process after an error",
             "Find the last lines of this rank in the complete log. Look for a message of the NCCL watchdog, a failed assertion, or a C++ exception.",
         ),
         "SIGILL" => (
@@ -356,7 +358,7 @@ fn child_ended(case: &Case<'_>, signals: &[&str]) -> Option<Explanation> {
             Cause::Unknown,
             ActionCode::Watch,
             "it crashed in native code",
-            "Run it with PYTHONFAULTHANDLER=1 to see where, and check that the libraries of its image match.",
+            "Run the program with PYTHONFAULTHANDLER=1 to see where it crashes. Check that the libraries of its image match.",
         ),
     };
     let rank = child.rank.map(|rank| format!(" of rank {rank}")).unwrap_or_default();

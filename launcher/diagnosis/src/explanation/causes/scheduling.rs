@@ -1,4 +1,5 @@
 //! `waiting_for_a_node`: explains pods that are not scheduled, by the messages of schedulers and autoscalers.
+//! `held_back`: explains pods that a controller delays. `stage_of`: the meaning of a message about a queue or a stage.
 
 use crate::explanation::causes::{Case, NOT_IDENTIFIED, blockers, event_quote};
 use crate::explanation::types::{Cause, Certainty, Explanation};
@@ -15,8 +16,8 @@ const SCHEDULERS: [&str; 3] = ["FailedScheduling", "Unschedulable", "PodUnschedu
 /// Event reasons of the cluster autoscaler and Karpenter for a pod without a node.
 const AUTOSCALER: [&str; 4] = ["NotTriggerScaleUp", "TriggeredScaleUp", "FailedScaleUp", "Nominated"];
 
-/// Reasons why no new node is added, the most specific first: words of an autoscaler, in lower case, the meaning, and the
-/// advice.
+/// Reasons why no new node is added, the most specific first: words of an autoscaler, in lower case, the meaning, and
+/// the advice.
 const NO_NEW_NODE: [(&[&str], &str, &str); 16] = [
     (
         &[
@@ -66,12 +67,12 @@ const NO_NEW_NODE: [(&[&str], &str, &str); 16] = [
     (
         &["reservationcapacityexceeded", "reserved offering"],
         "the capacity reservation of the cloud has no free instance",
-        "Free instances of the reservation, enlarge it, or let the node pool use other capacity types.",
+        "Free instances of the reservation, enlarge the reservation, or let the node pool use other capacity types.",
     ),
     (
         &["insufficientfreeaddressesinsubnet", "not enough free addresses", "no subnets", "subnets found"],
         "the node pool finds no subnet with free addresses",
-        "Add subnets with free addresses to the node class (selector, tags), or enlarge them.",
+        "Add subnets with free addresses to the node class (selector, tags), or enlarge the existing subnets.",
     ),
     (
         &["no amis exist", "no ami id found", "invalidamiid"],
@@ -96,7 +97,7 @@ const NO_NEW_NODE: [(&[&str], &str, &str); 16] = [
     ),
     (
         &["had enough resources, had a required offering", "has the required offering"],
-        "no instance type that fits the pod can be had now in the zones and capacity types of the node pool",
+        "no instance type that fits the pod is available now in the zones and capacity types of the node pool",
         "Allow other instance types, zones or capacity types in the node pool, or wait until the cloud has capacity (the log of Karpenter \
          shows refusals of the cloud, such as InsufficientInstanceCapacity).",
     ),
@@ -142,12 +143,13 @@ const NO_NEW_NODE: [(&[&str], &str, &str); 16] = [
     (
         &["wouldn't fit if a new node is added"],
         "according to the autoscaler, no node group can add a node that has what the pod requests",
-        "Compare the requests with the node groups. An empty node group must declare its GPUs and its labels to the autoscaler (by tags of \
-         its node template), as there is no node to learn from; check maximum sizes, too.",
+        "Compare the requests with the node groups. An empty node group must declare its GPUs and its labels to the autoscaler (by \
+         tags of its node template), because the group has no node as an example. Also check the maximum sizes.",
     ),
 ];
 
-/// Number of rows at the end of [`NO_NEW_NODE`] that say that no group of nodes fits the pod. With the other rows, a group fits it.
+/// Number of rows at the end of [`NO_NEW_NODE`] that report that no group of nodes fits the pod. In the other rows, a
+/// group fits.
 const NO_GROUP_FITS: usize = 2;
 
 /// The statement of an autoscaler about a new node for the pod.
@@ -177,7 +179,8 @@ fn no_new_node(case: &Case<'_>, of_scheduler: &str) -> Option<NoNewNode> {
     Some(NoNewNode { what: format!("{what} (\"{words}\")"), advice, a_group_fits, quote: event_quote(event) })
 }
 
-/// Returns the clause of a message with this byte. A mark without a space after it, as in JSON or a URL, ends no clause.
+/// Returns the clause of a message with this byte. A mark without a space after it, as in JSON or a URL, ends no
+/// clause.
 fn clause_at(message: &str, at: usize) -> &str {
     let start = ["; ", ": "].iter().filter_map(|mark| Some(message[..at].rfind(mark)? + mark.len())).max();
     let end = message[at..].find("; ").map_or(message.len(), |end| at + end);
@@ -193,16 +196,17 @@ const GATES: [(&str, &str, &str); 5] = [
     (
         "kueue.x-k8s.io/admission",
         "Kueue has not admitted its workload yet",
-        "See why its Workload waits (kubectl get workloads,localqueues -n {namespace}, kubectl describe workload -n {namespace}): quota of \
-         the ClusterQueue, workloads before it in the queue, or a queue that does not exist or is stopped.",
+        "Find out why its Workload waits (kubectl get workloads,localqueues -n {namespace}, kubectl describe workload \
+         -n {namespace}). The reason can be the quota of the ClusterQueue, earlier workloads in the queue, or a queue \
+         that does not exist or is stopped.",
     ),
     (
         "kueue.x-k8s.io/topology",
         "Kueue has not chosen a place in the topology for it yet",
-        "See its Workload (kubectl describe workload -n {namespace}): the nodes need the labels of the Topology, and one domain with enough \
-         free resources.",
+        "See its Workload (kubectl describe workload -n {namespace}). The nodes need the labels of the Topology, and \
+         one domain must have enough free resources.",
     ),
-    ("kueue.x-k8s.io/", "Kueue holds it back", "See its Workload (kubectl describe workload -n {namespace})."),
+    ("kueue.x-k8s.io/", "Kueue delays it", "See its Workload (kubectl describe workload -n {namespace})."),
     (
         "grove.io/",
         "Grove delays it until the other pods of its group exist",
@@ -332,8 +336,8 @@ fn only_warnings(case: &Case<'_>, reported: &[&PodEvent]) -> Explanation {
     }
 }
 
-/// Explains a pod or job that a controller does not let start. `what`: the controller, `advice`: where the reason is if no
-/// message contains it.
+/// Explains a pod or job that a controller does not let start. `what`: the controller, `advice`: where the reason is if
+/// no message contains it.
 pub(super) fn held_back(case: &Case<'_>, what: String, advice: &str) -> Explanation {
     let reported = reported_beside(case, NO_MESSAGE);
     let known = reported.iter().find_map(|event| phrases::known(Part::Scheduler, &event.message));
@@ -353,17 +357,16 @@ pub(super) fn held_back(case: &Case<'_>, what: String, advice: &str) -> Explanat
     case.explain(Cause::Cluster, certainty, what).with_action(ActionCode::Watch, advice)
 }
 
-/// What a message says by the stage of the scheduler that it names, and by the words of queues and of software that shares
-/// GPUs: words, one of which the message must contain in lower case, the meaning, and the advice. The first row that
-/// matches is used.
+/// Messages about stages of the scheduler, queues, and software that shares GPUs. A row contains words in lower
+/// case (the message must contain at least one word), the meaning, and the advice. The first row that matches is used.
 ///
-/// The scheduling framework of Kubernetes writes `running STAGE plugin "NAME"` and `at plugin NAME`. From the stage Permit
-/// on, it has chosen a node.
+/// The scheduling framework of Kubernetes writes `running STAGE plugin "NAME"` and `at plugin NAME`. From the stage
+/// Permit on, it has chosen a node.
 const STAGES: [(&[&str], &str, &str); 8] = [
     (
         &["plugin coscheduling", "plugin \"coscheduling\""],
         "a node was chosen, but the other pods of its group did not get one in time",
-        "Look for the pods of its group without a node: all of them must fit at the same time.",
+        "Look for the pods of its group that have no node. All pods of the group must fit at the same time.",
     ),
     (
         &["prebind plugin \"volumebinding\"", "binding volumes:"],
@@ -399,11 +402,11 @@ const STAGES: [(&[&str], &str, &str); 8] = [
             "more than max",
         ],
         "its queue or quota does not admit its request now",
-        "Look at the limit of the message: raise it, or free resources that count towards it.",
+        "Look at the limit in the message. Raise the limit, or free resources that count towards it.",
     ),
     (
         &["numa zone", "numa node"],
-        "no NUMA zone of a node has enough free of all that it requests",
+        "no NUMA zone of a node has enough of all resources that the pod requests",
         "Request less per pod, so that it fits into one NUMA zone, or relax the policy of the Topology Manager on the nodes.",
     ),
     (
@@ -483,8 +486,8 @@ fn no_node_fits(case: &Case<'_>, message: &str) -> Explanation {
                 reasons.join("; ")
             ),
         ),
-        // The scheduler's counts show how many nodes have each problem. A reason without a count is a message of another
-        // component, which is certain only if the resources of the nodes confirm it.
+        // The scheduler's counts show how many nodes have each problem. A reason without a count is a message of
+        // another component, which is certain only if the resources of the nodes confirm it.
         Some(what) => (
             Cause::Cluster,
             if reasons.iter().all(|reason| is_checked(reason)) || is_confirmed {
@@ -506,7 +509,7 @@ fn no_node_fits(case: &Case<'_>, message: &str) -> Explanation {
     };
     let action = match room.filter(|room| !room.changes.is_empty()) {
         _ if is_of_shares => {
-            "Check the admission webhook of that software and its namespaceSelector, and the schedulerName of the pod; then recreate the pod."
+            "Check the admission webhook of that software and its namespaceSelector, and the schedulerName of the pod. Then recreate the pod."
                 .to_owned()
         }
         Some(CapacityShortage { changes, .. }) if changes.len() == 1 => format!("To start the pod, {}.", changes[0]),
@@ -558,7 +561,7 @@ fn no_node_fits(case: &Case<'_>, message: &str) -> Explanation {
             format!("{action} Ask the person who set the taint before you add a toleration of it.")
         }
         Some(taint) if !is_of_shares => format!(
-            "{action} If the nodes with the taint {taint} are those with the GPUs, the pod needs a toleration of it."
+            "{action} If the nodes with the taint {taint} are the nodes with the GPUs, the pod needs a toleration of this taint."
         ),
         _ => action,
     };
@@ -693,7 +696,7 @@ const STATES: [(&[&str], &str, &str); 5] = [
             "upgrade",
         ],
         "its nodes are in maintenance",
-        "Wait until the maintenance of the nodes with that taint has ended, or find out who set it.",
+        "Wait until the maintenance of the nodes with that taint has ended, or find out who set the taint.",
     ),
     (
         &["tobedeleted", "deletioncandidate", "disrupt", "shutdown", "termination"],
@@ -762,12 +765,12 @@ fn remedies(case: &Case<'_>, first: &Phrase, reasons: &[&str]) -> String {
         Some(taint) if state_of(taint).is_some() => "these nodes cannot take pods now".to_owned(),
         Some(taint) if taint.contains("kubernetes.io/") => phrases::lowercased(phrase.action),
         Some(taint) if of_gpus => {
-            format!("if the nodes with the taint {taint} are those with the GPUs, add a toleration of it")
+            format!("if the nodes with the taint {taint} are the nodes with the GPUs, add a toleration of this taint")
         }
         Some(taint) if taint.to_ascii_lowercase().contains("gpu") => {
-            format!("the taint {taint} keeps pods that request no GPU off these nodes: leave it")
+            format!("the taint {taint} keeps pods that request no GPU off these nodes: do not tolerate it")
         }
-        Some(taint) => format!("if the pod is meant for the nodes with the taint {taint}, add a toleration of it"),
+        Some(taint) => format!("if the pod is meant for the nodes with the taint {taint}, add a toleration of this taint"),
         None => phrases::lowercased(&phrase.action.replace("{namespace}", &case.pod.namespace)),
     };
     let all = distinct(reasons);
@@ -798,8 +801,9 @@ fn of_another_scheduler(case: &Case<'_>, message: &str) -> Option<String> {
     let (resource, _, software) =
         SHARES.iter().find(|(resource, part, _)| insufficient(resource) && !scheduler.contains(part))?;
     Some(format!(
-        "no node offers {resource}*: only the scheduler or extender of {software} counts it, and the scheduler of the pod is {scheduler}; \
-         the admission webhook of {software}, which sets schedulerName, did not change the pod, or the scheduler is not set up to ask it"
+        "no node offers {resource}*: only the scheduler or extender of {software} counts this resource, but the \
+         scheduler of the pod is {scheduler}. Either the admission webhook of {software}, which sets schedulerName, \
+         did not change the pod, or the scheduler is not configured to call the extender"
     ))
 }
 
@@ -835,7 +839,7 @@ fn reported_beside<'c>(case: &'c Case<'_>, of_scheduler: &str) -> Vec<&'c PodEve
     told
 }
 
-/// Replaces the message of a scheduler that has not reported one.
+/// The text for a scheduler that has not reported a message.
 const NO_MESSAGE: &str = "no message";
 
 /// Quotes warnings of other components for a summary.
@@ -903,7 +907,7 @@ fn missing_of_group(message: &str) -> Option<String> {
     let needed = needed.filter(|needed| known > 0 && known < *needed)?;
     Some(format!(
         "its pod group needs {needed} pods at the same time, and only {known} of {needed} exist: the controller of the \
-            job has not created the others (some controllers wait until the first pod is running), or their creation \
+            job has not created the other pods (some controllers wait until the first pod is running), or their creation \
             failed"
     ))
 }

@@ -2,8 +2,8 @@
 //!
 //! Only messages of the kubelet and the container runtime are used, not the output of a program. The newest message is
 //! used, and messages from before the last start of the container are ignored. If a finding is about the same component
-//! of the node, it gives the reason and the action. If a message is not in the table of phrases, its cause is not
-//! known.
+//! of the node, the finding gives the reason and the action. If a message is not in the table of phrases, its cause is
+//! not known.
 
 use jiff::Timestamp;
 
@@ -109,7 +109,8 @@ impl Attempt<'_> {
     }
 }
 
-/// Returns the volume that a message names: `MountVolume.SetUp failed for volume "data"`, or `unmounted volumes=[data]`.
+/// Returns the volume that a message names: `MountVolume.SetUp failed for volume "data"`, or
+/// `unmounted volumes=[data]`.
 fn volume_in(message: &str) -> Option<&str> {
     let quoted = message.split_once("for volume \"").and_then(|(_, rest)| rest.split('"').next());
     let listed = || message.split_once("unmounted volumes=[").and_then(|(_, rest)| rest.split(']').next());
@@ -220,7 +221,7 @@ struct ApplicablePhrase {
 
 fn apply_phrase(case: &Case<'_>, phrase: &Phrase, message: &str, finding: Option<&Finding>) -> ApplicablePhrase {
     let action = || {
-        // The row says who reports an error; its general form says what to do about it.
+        // The row names the component that reports the error. The general form of the error determines the action.
         let inner = phrase.inner_error(message).and_then(shapes::read).filter(Reading::is_specific);
         let inner = inner.map(|reading| format!(" {}", reading.advice(case.node))).unwrap_or_default();
         Action { code: phrase.code, text: format!("{}{inner}", phrase.advice_for(message, case.node)) }
@@ -305,8 +306,8 @@ const NO_ACCESS: [&str; 3] = [": unauthorized", "x509: ", "the server has asked 
 const NO_DEVICE: [&str; 3] =
     ["specify either \"device\"", "device id is required", "load netconf: vf pci addr is required"];
 
-/// Explains an error of Multus that is about its access to the API server, or about a network device that the pod did not
-/// get.
+/// Explains an error of Multus that is about its access to the API server, or about a network device that the pod did
+/// not get.
 fn of_additional_network(case: &Case<'_>, message: &str) -> Option<ApplicablePhrase> {
     let lower = message.to_ascii_lowercase();
     let has = |words: &[&str]| words.iter().any(|word| lower.contains(word));
@@ -390,8 +391,8 @@ fn unknown_device(case: &Case<'_>, message: &str) -> Option<ApplicablePhrase> {
         action: Action {
             code: ActionCode::RestartPod,
             text: format!(
-                "Delete the pod, so that the kubelet of {node} allocates a GPU that is there. If its successor is asked for the same GPU, \
-                 restart the device plugin and the kubelet."
+                "Delete the pod, so that the kubelet of {node} allocates a GPU that exists. If the new pod fails with \
+                 the same GPU, restart the device plugin and the kubelet."
             ),
         },
         is_past: true,
@@ -450,13 +451,13 @@ fn compare_cuda(case: &Case<'_>, message: &str) -> Option<ApplicablePhrase> {
     let driver = inventory.and_then(|inventory| inventory.driver_version.as_ref().zip(inventory.cuda_version.as_ref()));
     let would_do = match cuda_versions::first_driver(needed) {
         Some(first) => format!("update the driver of {node} to {first} or newer"),
-        None => format!("update the driver of {node} to one that supports CUDA {major}.{minor}"),
+        None => format!("update the driver of {node} to a version that supports CUDA {major}.{minor}"),
     };
     let (has, offers) = match driver {
         Some((driver, offers)) => {
             (format!("driver {driver} of {node} supports CUDA {offers} at most"), offers.as_str())
         }
-        None => (format!("the driver of {node} supports less"), "of its driver"),
+        None => (format!("the driver of {node} supports only older versions"), "of its driver"),
     };
     if driver.and_then(|(_, offers)| cuda_versions::version(offers)).is_some_and(|offers| offers >= needed) {
         let (driver, offers) = driver?;
@@ -569,7 +570,8 @@ fn attempt<'a>(case: &'a Case<'_>) -> Option<Attempt<'a>> {
     Some(Attempt { container, reason, messages, event, never_ran: end.is_some() })
 }
 
-/// Returns whether an event has not come again since long before another one. The pull of an image reports its reason once.
+/// Returns whether an event about a volume last occurred long before the newest event. An event about an image is never
+/// outdated, because the kubelet reports the reason of a failed pull only once.
 fn is_outdated(event: &PodEvent, newest: &PodEvent) -> bool {
     let age = known_time(newest.time).zip(known_time(event.time)).map(|(newest, time)| newest.duration_since(time));
     OF_VOLUME.contains(&event.reason.as_str()) && age.is_some_and(|age| age > LONG_BEFORE)

@@ -1,4 +1,5 @@
-//! `add`: adds to the action the owner of the thing that a message names: an argument, a variable, a volume, a folder of hooks, or the platform.
+//! `add`: adds to the action of an explanation the owner of the thing that the message names:
+//! an argument, a variable, a volume, a folder of hooks, or the platform.
 //!
 //! Only lines about errors count, because a program also prints its settings.
 
@@ -74,7 +75,7 @@ fn things(case: &Case<'_>, lines: &[String]) -> Vec<String> {
     let texts: Vec<String> = told.into_iter().map(text_of).collect();
     let sentences = owners::about(texts.iter().map(String::as_str));
     let pair = versions::pair(texts.iter().map(String::as_str))
-        .map(|pair| format!("Compare these versions, and use ones that belong together: {}.", pair.in_words()));
+        .map(|pair| format!("Compare these versions, and use versions that are compatible: {}.", pair.in_words()));
     let placeholder = texts.iter().find_map(|text| placeholders::host(text)).map(placeholders::advice);
     placeholder.into_iter().chain(pair).chain(sentences).map(|sentence| sentence.replace("{node}", case.node)).collect()
 }
@@ -177,15 +178,16 @@ fn hook(case: &Case<'_>, text: &str) -> Option<String> {
         specs.iter().map(|spec| format!("{}{}", clean(&spec.path, MAX_NAME), of_writer(&spec.kind))).take(3).collect();
     let specs = if specs.is_empty() { String::new() } else { format!(" ({})", specs.join("; ")) };
     Some(format!(
-        "The programs of the container toolkit of {} are in {folder}, and the hook looks for {}: correct the path where it is written, in \
-         the CDI specification{specs} or in the configuration of NVIDIA's runtime (nvidiaCDIHookPath, NVIDIA_CDI_HOOK_PATH or \
-         NVIDIA_CTK_PATH of the component that writes it).",
+        "The programs of the container toolkit of {} are in {folder}, but the hook looks for {}. Correct the path in \
+         the CDI specification{specs} or in the configuration of NVIDIA's runtime (nvidiaCDIHookPath, \
+         NVIDIA_CDI_HOOK_PATH or NVIDIA_CTK_PATH of the component that writes this path).",
         case.node,
         clean(path, MAX_NAME)
     ))
 }
 
-/// Returns whether a message reports that this path does not exist. Another error of the program itself has other words.
+/// Returns whether a message reports that this path does not exist. Another error of the program itself has other
+/// words.
 fn is_missing(text: &str, path: &str) -> bool {
     const ABSENT: [&str; 5] =
         ["no such file", "not found", "does not exist", "cannot find", "executable file not found"];

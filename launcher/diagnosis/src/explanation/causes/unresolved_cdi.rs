@@ -23,8 +23,8 @@ const GENERATE: &str = "Write the CDI specification of {node} (`nvidia-ctk cdi g
 const WRITERS: [(&str, &str); 2] = [
     (
         "k8s.device-plugin.nvidia.com",
-        "Restart the pod of the device plugin on {node}: it writes the CDI specification of this kind into /var/run/cdi, which is \
-         empty after a reboot. The files of the container toolkit have another kind.",
+        "Restart the pod of the device plugin on {node}. The device plugin writes the CDI specification of this kind \
+         into /var/run/cdi, and this folder is empty after a reboot. The files of the container toolkit have another kind.",
     ),
     (
         "k8s.gpu.nvidia.com",
@@ -32,7 +32,7 @@ const WRITERS: [(&str, &str); 2] = [
          once, and /var/run/cdi is empty after a reboot of {node}.",
     ),
 ];
-const REGENERATE: &str = "Check the file on {node} with `nvidia-ctk cdi list`; if its devices are not in the list, generate it again \
+const REGENERATE: &str = "Check the file on {node} with `nvidia-ctk cdi list`. If its devices are not in the list, generate the file again \
                        (`nvidia-ctk cdi generate --output=FILE`).";
 const REMOVE_ONE: &str = "Keep one of the two files on {node} and remove the other: a device that two specifications of the same folder \
                           define is not available to any container.";
@@ -51,8 +51,8 @@ pub(crate) fn why_unresolved(cdi: &Cdi, device: &str) -> Option<Unresolved> {
     let defining: Vec<&CdiSpec> =
         of_kind.iter().copied().filter(|spec| spec.devices.iter().any(|device| device == name)).collect();
     if let Some(last) = defining.last() {
-        // If two folders define the device, the later folder applies. If two files of one folder define the device,
-        // neither applies.
+        // If two folders define the device, the later folder applies. If two files of one folder define the device, no
+        // file applies.
         let other = defining.iter().rev().skip(1).find(|spec| folder(spec) == folder(last))?;
         let why = format!("both {} and {} define it", path(other), path(last));
         return Some(Unresolved { why, advice: REMOVE_ONE });

@@ -1,5 +1,5 @@
-//! `FailingPod`: a pod of NVIDIA's stack that does not become ready, with its age, container, warning, messages and commands.
-//! Also the functions about the state and age of such pods.
+//! `FailingPod`: a pod of NVIDIA's stack that does not become ready, with its container, messages and commands.
+//! `failing_pod`, `is_settled`, `last_end`, …: the state and age of such pods.
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -85,7 +85,7 @@ pub(crate) fn failing_pod<'a>(node: &Node<'a>, component: Component) -> Option<F
     of(node, component).find_map(|pod| failing(node, pod)).or_else(|| remaining(node, component))
 }
 
-/// Returns a pod that should be gone, if the component has no other pod: its DaemonSet creates no new one before.
+/// Returns a pod that should be gone, if the component has no other pod: its DaemonSet creates no new pod before.
 fn remaining<'a>(node: &Node<'a>, component: Component) -> Option<FailingPod<'a>> {
     if of(node, component).next().is_some() {
         return None;
@@ -114,8 +114,8 @@ pub(crate) fn failing<'a>(node: &Node<'_>, pod: &'a NvidiaPod) -> Option<Failing
 /// Exit codes of a container that another component ended: SIGKILL, SIGTERM, and 255 for a container that a boot ended.
 const NOT_BY_ITSELF: [i32; 4] = [0, 137, 143, 255];
 
-/// Returns whether a container ends again and again with an error of its own. Each restart begins a new start time, so the
-/// start time does not show how long the pod has not been ready.
+/// Returns whether a container ends again and again with an error of its own. Each restart begins a new start time, so
+/// the start time does not show how long the pod has not been ready.
 fn restarts_after_errors(container: &NvidiaContainer) -> bool {
     let code = container.last.as_ref().and_then(|last| last.exit_code);
     container.restarts > 1 && code.is_some_and(|code| !NOT_BY_ITSELF.contains(&code))

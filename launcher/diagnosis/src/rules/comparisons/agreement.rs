@@ -1,4 +1,4 @@
-//! Rules about facts that several sections contain, and about GPUs that report the same identity.
+//! Rules about facts that have different values in several sections of a report, and about GPUs with the same identity.
 
 use std::collections::BTreeMap;
 
@@ -22,8 +22,8 @@ rules! {
         UpdateSoftware "Do not act on a single GPU of {node}: NVML reports the same identity for several GPUs. Check \
             the driver and the NVML library (a mock, a wrong library, an InfoROM written twice), then run the \
             diagnosis again.",
-        means "Several GPUs report the same UUID, PCI address, minor number or position, so that facts cannot be assigned to \
-            one of them.",
+        means "Several GPUs report the same UUID, PCI address, minor number or position, so that facts cannot be \
+            assigned to a single GPU.",
         reads "inventory.gpus";
 }
 
@@ -64,7 +64,7 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
 /// several runtimes. The rules about the configuration ignore the configuration of another runtime.
 fn runtimes(node: &Node<'_>) -> Option<Draft> {
     let (used, read) = runtimes::of_kubelet(node).zip(runtimes::of_configuration(node))?;
-    let advice = "No action if both runtimes are meant to be on {node}: only that of the kubelet starts pods. Its configuration was not checked.";
+    let advice = "No action if both runtimes are intended on {node}: only the runtime of the kubelet starts pods. The configuration of this runtime was not checked.";
     (used.runtime != read.runtime && node.shows_whole_node()).then(|| {
         Draft::on_node(DISAGREE)
             .with_severity(Severity::Info)

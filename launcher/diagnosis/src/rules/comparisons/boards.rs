@@ -1,4 +1,5 @@
-//! Rules that compare a node with the board of its product: number of GPUs and NVSwitches, number and speed of the NVLinks, fabric.
+//! Rules that compare a node with the board of its product: number of GPUs and NVSwitches, fabric,
+//! number and speed of the NVLinks.
 //!
 //! These rules find faults that all GPUs of a node have. Other faults are found by comparing the GPUs with each other
 //! (`peers`).
@@ -47,7 +48,8 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     drafts
 }
 
-/// Lowers findings about the registration of the GPUs if an NVSwitch is missing: they are consequences until it is back.
+/// Lowers findings about the registration of the GPUs if an NVSwitch is missing: until it is back, they are
+/// consequences.
 pub(super) fn refine(_: &Node<'_>, drafts: &mut [Draft]) {
     let is_missing = |draft: &Draft| draft.rule == SWITCH_MISSING && draft.severity == Severity::Critical;
     if !drafts.iter().any(is_missing) {
@@ -123,7 +125,7 @@ fn speed(node: &Node<'_>, board: &Board) -> Option<String> {
     let best = speeds.max()?;
     (u64::from(best) * 10 < u64::from(board.link_megabytes_per_second) * 9).then(|| {
         format!(
-            "NVLinks at {best} MB/s at most; those of {} boards have {}",
+            "NVLinks have at most {best} MB/s; the NVLinks of {} boards have {}",
             board.product, board.link_megabytes_per_second
         )
     })

@@ -1,4 +1,4 @@
-//! Rules that compare the Kubernetes data about a node with its report: GPU counts, labels, allocations, restarts, plugin.
+//! Rules that compare Kubernetes data about a node with its report: GPU counts, labels, allocations, restarts, plugin.
 
 use std::collections::BTreeMap;
 
@@ -42,8 +42,8 @@ rules! {
         means "The kubelet allocated devices of a resource to a container, but no device plugin registers this resource.",
         reads "kubelet.allocations, kubelet.registered";
     TWICE: "gpus-offered-twice" Warning Driver PLUGIN_DOC, "A device plugin and a DRA driver both offer the GPUs",
-        UpdateSoftware "Disable one of the two on {node}: neither of them knows which GPUs the other allocates, so both can allocate the same GPU \
-            twice.",
+        UpdateSoftware "Disable either the device plugin or the DRA driver on {node}. They do not know the \
+            allocations of each other, so both can allocate the same GPU.",
         means "GPUs are in the capacity of the node and in ResourceSlices, so that two pods can get the same GPU.",
         reads "kubernetes.gpu_dra, kubernetes.gpu_capacity, kubelet.registered";
     RESTARTS: "stack-component-restarts" Info Driver PLUGIN_DOC, "A container of NVIDIA's software restarts again and again",
@@ -116,7 +116,7 @@ fn counts(node: &Node<'_>) -> Vec<String> {
     lines
 }
 
-/// Returns an entry if the capacity of the node includes GPUs, but no plugin has registered any.
+/// Returns an entry if the capacity of the node includes GPUs, but no plugin has registered GPUs.
 pub(super) fn unread(node: &Node<'_>) -> Vec<Unread> {
     let cluster = node.kubernetes;
     // A DRA driver registers no devices.
@@ -289,7 +289,7 @@ fn restarts(node: &Node<'_>) -> Vec<String> {
 fn plugin(node: &Node<'_>) -> Vec<String> {
     let sockets = node.host().and_then(|host| host.nvidia_stack.as_ref()?.plugin_sockets.as_ref());
     let registered = things(node, Layer::Registered).map_or(0, |devices| devices.len());
-    // If the cluster has no device plugin, the kubelet lists the devices of an earlier one.
+    // If the cluster has no device plugin, the kubelet lists the devices of an earlier plugin.
     if registered == 0
         || !node.stack.advertises_gpus
         || sockets.is_none_or(|sockets| !sockets.is_empty())

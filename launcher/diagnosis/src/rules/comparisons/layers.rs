@@ -1,4 +1,4 @@
-//! Rules that compare neighbouring layers (PCI, driver, NVML, CDI, kubelet, NVLink) and find things that are missing in one of them.
+//! Rules that compare neighbouring layers (PCI, driver, NVML, CDI, kubelet, NVLink), and find things that a layer lacks.
 //!
 //! Each difference is a finding. If a finding of another group gives the cause, the difference becomes evidence of that
 //! finding.

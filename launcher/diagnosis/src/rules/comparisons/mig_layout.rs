@@ -14,9 +14,9 @@ rules! {
             plugin: a pod that gets {gpu} as a whole can use only one MIG device. To offer {gpu} as a whole, disable \
             MIG.",
         means "The kubelet offers the whole GPU, but the GPU is divided into MIG devices: a CUDA program can use only \
-            one of them.",
+            one MIG device.",
         reads "kubelet.registered, mig.mode, mig.devices", about Unavailable;
-    UNLIKE_LABEL: "mig-layout-differs" Warning Driver OPERATOR_DOC, "The MIG layout of the GPU is not that of the label",
+    UNLIKE_LABEL: "mig-layout-differs" Warning Driver OPERATOR_DOC, "The MIG layout of the GPU differs from the label",
         UpdateSoftware "Drain the GPU pods from {node} and let the MIG manager apply the layout again: kubectl label node {node} \
             nvidia.com/mig.config=LAYOUT --overwrite.",
         means "The label nvidia.com/mig.config specifies one layout for all GPUs and has the state success, but this \
@@ -111,7 +111,7 @@ fn unlike_label(node: &Node<'_>) -> Vec<Draft> {
         if let Some(profile) =
             profile_of(name).filter(|profile| !has_profile(node, model.iter().map(|(gpu, _)| *gpu), profile))
         {
-            let line = format!("the GPUs have {usual}, and none has a MIG device {profile}");
+            let line = format!("the GPUs have {usual}, and no GPU has a MIG device {profile}");
             drafts.push(
                 Draft::on_node(UNLIKE_LABEL)
                     .with_severity(Severity::Info)

@@ -1,4 +1,4 @@
-//! `GROUPS`: the rules that compare a fact with other GPUs, layers, sections, times or Kubernetes data, or with its valid range.
+//! `GROUPS`: the rules that compare a fact with other GPUs, layers, sections, times, Kubernetes data, or its valid range.
 
 mod agreement;
 mod boards;

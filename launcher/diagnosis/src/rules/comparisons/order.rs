@@ -1,4 +1,4 @@
-//! Rules about times that contradict each other, and about components that started before a component on which they depend.
+//! Rules about times that contradict each other, and about components that started before a component that they need.
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -17,8 +17,8 @@ rules! {
         reads "host.nvidia_stack, host.services, host.container_runtime, host.cdi, host.uptime_seconds, topology.fabric, xid: driver loads, \
             kubernetes.nvidia_pods", about ContainerRuntime;
     CONTAINER_OLDER: "container-older-than-driver" Warning Driver PLUGIN_DOC, "A container with GPUs started before the driver was loaded",
-        RestartPod "Delete the pod in the evidence, so that a new one starts: its container has no device files and libraries of the driver that \
-            is loaded now. After a reboot of {node}, containers can start before the driver's pod has loaded the driver.",
+        RestartPod "Delete the pod in the evidence, so that a new pod starts. The container of the old pod has no \
+            device files and libraries of the driver that is loaded now. After a reboot of {node}, containers can start before the driver's pod has loaded the driver.",
         means "A container with allocated GPUs started before the driver was loaded, and uses no GPU: its driver files are missing or stale.",
         reads "kubernetes.gpu_pods, xid: driver loads, processes.processes";
     IMPOSSIBLE: "times-contradict" Info Driver None, "Times of the node contradict each other",
@@ -27,7 +27,8 @@ rules! {
         reads "host.nvidia_stack, host.services, host.container_runtime, host.cdi, host.uptime_seconds";
 }
 
-/// Tolerance for processes that seem older than the boot. The clock may be wrong by hours until it is set after the boot.
+/// Tolerance for processes that seem older than the boot. The clock may be wrong by hours until it is set after the
+/// boot.
 const CLOCK_SET: SignedDuration = SignedDuration::from_hours(26);
 
 pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {

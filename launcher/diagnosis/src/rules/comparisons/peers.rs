@@ -24,8 +24,8 @@ use syringe_core::unknown::Unknown;
 
 rules! {
     DIFFERS: "gpu-differs-from-peers" Warning Driver DEBUG_DOC, "Differs from the other GPUs of the same model",
-        Watch "Find out why {gpu} of {node} differs. If a setting differs, use the setting of the other GPUs; otherwise reset the GPU at \
-            the next drain, and contact the vendor if the difference persists.",
+        Watch "Find out why {gpu} of {node} differs. If a setting differs, use the setting of the other GPUs. If no \
+            setting differs, reset the GPU at the next drain. If the difference persists, contact the vendor.",
         means "A size, limit or mode of a GPU differs from those of the other GPUs of its model on this node.",
         reads "inventory, telemetry, ecc, topology, mig";
     FABRIC: "gpu-in-another-fabric-partition" Warning Fabric FABRIC_DOC, "The GPU is in another fabric or partition than the other GPUs",
@@ -57,8 +57,8 @@ rules! {
         reads "inventory.compute_mode, inventory.ecc_mode, inventory.mig_mode";
 }
 
-/// Fields that must be equal on all GPUs of one model, each with the rule that applies if the field differs. Fields that a rule
-/// of their own judges (persistence mode, GSP firmware, pending modes) are not compared.
+/// Fields that must be equal on all GPUs of one model, each with the rule that applies if the field differs. Fields
+/// that a rule of their own judges (persistence mode, GSP firmware, pending modes) are not compared.
 const EQUAL: &[(&str, Rule)] = &[
     ("inventory.memory_total_bytes", MEMORY),
     ("telemetry.power.limit_milliwatts", POWER_LIMIT),

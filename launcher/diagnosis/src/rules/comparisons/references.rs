@@ -1,4 +1,5 @@
-//! `check`: compares facts that refer to each other (process and GPU, NIC and GPU, MIG device and profile, both ends of a link).
+//! `check`: compares facts that refer to each other: driver versions, processes, network cards, NVLinks, the matrix of
+//! connections, MIG devices, PCIe links, and clock event reasons.
 
 use std::collections::{BTreeMap, BTreeSet};
 

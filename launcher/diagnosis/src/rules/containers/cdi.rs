@@ -75,7 +75,8 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
         return Vec::new();
     }
     let Some(runtime) = runtime::of_node(node) else {
-        // Of a probe that sees only a container, or of another runtime than the kubelet's, the files prove nothing.
+        // The files prove nothing if the probe sees only a container, or if they belong to another runtime than the
+        // kubelet's.
         let is_unread = node.shows_whole_node() && node.host().is_some_and(|host| host.container_runtime.is_none());
         if !is_unread {
             return Vec::new();

@@ -1,4 +1,5 @@
-//! Rules about single containers that cannot open their GPUs, because of missing or outdated device files or the device cgroup.
+//! Rules about single containers that cannot open their GPUs: missing or outdated device files, or a denial by the
+//! device cgroup. `about`: creates a finding about a container.
 
 use crate::evidence;
 use crate::input::node::Node;

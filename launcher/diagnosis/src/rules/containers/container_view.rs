@@ -1,4 +1,5 @@
-//! Rules about the environment of programs in a container: driver libraries, shared memory, limits, and network interfaces that settings select.
+//! Rules about the environment of programs in a container: driver libraries, shared memory, limits, killed processes,
+//! and settings that select network interfaces.
 
 use super::container::about;
 use crate::evidence;

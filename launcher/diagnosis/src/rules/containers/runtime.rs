@@ -1,4 +1,5 @@
-//! Rules about the container runtime: missing handlers or programs, a configuration that is not loaded, recent restarts, the plugin's handler.
+//! Rules about the container runtime: missing handlers or programs, a configuration that is not loaded, recent
+//! restarts, the handler of the device plugin. `of_node`: the container runtime that the kubelet uses.
 //!
 //! The rules check only handlers that are used: the default handler, and the handlers of the RuntimeClasses of pods on
 //! the node. If the list of handlers is incomplete, the rules report nothing.
@@ -243,7 +244,7 @@ fn handler(node: &Node<'_>, runtime: &ContainerRuntime, used: &Used) -> Option<D
                 configuration(runtime),
                 others.join(", ")
             ));
-// The running process started before the file was written, and may still have the handler.
+            // The running process started before the file was written, and may still have the handler.
             if is_newer_than_process(runtime) {
                 let older = "the file was written after the runtime started: the runtime may still have the handler until it restarts";
                 return draft.with_severity(Severity::Warning).with_evidence(older);
@@ -363,7 +364,7 @@ fn plugin_runtime(node: &Node<'_>, runtime: &ContainerRuntime) -> Option<Draft> 
         let runs = pod.phase == "Running" && pod.runtime_class.is_none() && !pod.deleting;
         pod.component == Component::DevicePlugin && runs && settled(pod.created)
     })?;
-    // A plugin that has run since before the kubelet had registered with the earlier one.
+    // A plugin that started before the kubelet registered with the earlier process of the kubelet.
     let kubelet = node.host()?.nvidia_stack.as_ref().and_then(|stack| stack.kubelet_started_at);
     let has_run = |since: Option<jiff::Timestamp>| since.zip(kubelet).is_some_and(|(since, kubelet)| since < kubelet);
     if plugin.containers.iter().any(|container| has_run(container.state.since)) {

@@ -1,4 +1,5 @@
-//! Rules about settings of the container runtime that do not match the way in which containers on the node get GPUs.
+//! Rules about settings of the container runtime: NVIDIA's handler is not the default or runs another program, CDI is
+//! off, or the mode for Jetson is set.
 
 use crate::evidence;
 use crate::input::node::Node;

@@ -1,4 +1,5 @@
-//! Rules about the start of CUDA in a new process, which the caller asks for: it fails, hangs or crashes, or CUDA counts other GPUs than NVML.
+//! Rules about the start of CUDA in a new process, which the caller asks for: it fails, hangs or crashes, or CUDA and
+//! NVML count different numbers of GPUs. `refine`: moves the finding into the finding that is its cause.
 
 use std::sync::LazyLock;
 
@@ -41,7 +42,7 @@ const CUDA_DOC: Option<&str> = Some("https://docs.nvidia.com/cuda/cuda-driver-ap
 
 const TABLE: &str = include_str!("../../data/cuda_results.tsv");
 
-/// A result of CUDA.
+/// The meaning of a result of CUDA.
 struct Meaning {
     code: u32,
     name: &'static str,
@@ -49,7 +50,7 @@ struct Meaning {
     action: ActionCode,
     means: &'static str,
     advice: &'static str,
-    /// Findings that are the cause: ids, or their start.
+    /// Ids of findings that can be the cause, or the first parts of such ids.
     causes: Vec<&'static str>,
 }
 
@@ -136,7 +137,7 @@ fn library(cuda: &CudaStart) -> Option<String> {
 pub(super) fn unread(node: &Node<'_>) -> Vec<Unread> {
     let problem = node.host().and_then(|host| host.cuda.as_ref()?.problem.as_ref());
     let why = problem.map(|problem| format!("CUDA was not started: {}", evidence::reason(&problem.why)));
-    // A node that nobody asked about CUDA can be healthy, too.
+    // A node can be healthy even if CUDA was not started.
     why.map(|why| Unread { fact: Unknown::new(SectionName::Host, why), decides: false }).into_iter().collect()
 }
 

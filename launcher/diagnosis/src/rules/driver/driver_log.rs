@@ -1,4 +1,5 @@
-//! Rules about driver lines in the kernel log other than Xids: nvidia-uvm, nvidia-peermem, rejected modules, assertions, failed probes.
+//! Rules about driver lines in the kernel log other than Xids: failed probes, rejected clients and modules, nvidia-uvm,
+//! nvidia-peermem, assertions, crashes. `in_records`: the lines of crash records that name functions of the driver.
 
 use crate::evidence;
 use crate::input::node::Node;
@@ -146,8 +147,8 @@ pub(super) const CRASHES: [&str; 4] = ["oops", "bad_access", "bug", "branch_chec
 /// Names of the rows of `host_lines.tsv` about a processor that does not leave the kernel.
 const HANGS: [&str; 4] = ["soft_lockup", "hard_lockup", "rcu_stall", "workqueue_lockup"];
 
-/// Returns the lines that name a function of an NVIDIA module in a record of the kernel that begins with a line of one of
-/// these rows. A record that begins with `WARNING` is a failed check, after which the kernel continues undamaged.
+/// Returns the lines that name a function of an NVIDIA module. Their record must begin with a line of one of these
+/// rows. A record that begins with `WARNING` is a failed check, after which the kernel continues undamaged.
 pub(super) fn in_records<'n>(node: &'n Node<'_>, rows: &[&str]) -> Vec<&'n KernelEvent> {
     let begins = |event: &&KernelEvent| host_lines::row_of(event).is_some_and(|row| rows.contains(&row.name));
     let starts: Vec<&KernelEvent> = node.timeline.of_kind(Kind::Host).filter(begins).collect();

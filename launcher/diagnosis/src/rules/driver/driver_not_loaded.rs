@@ -1,4 +1,5 @@
-//! Rules about the reason why the driver is not loaded: Secure Boot, SELinux, no module for the running kernel, a module for another kernel, a crash.
+//! Rules about why the driver is not loaded: Secure Boot, SELinux, or a module that is missing or for another kernel.
+//! `reason`, `with_crash`, `background`: the reason, and kernel crashes and signature rules, for `driver_unusable`.
 //!
 //! If there are several reasons, the reason that stops the load first is used, in this order: no module for this
 //! kernel, its signature, SELinux, a module that was built for another kernel. Only kernel lines of the running boot
@@ -169,7 +170,7 @@ const OTHER_KERNEL: &str = "Install a version of the driver that supports the ke
      or boot {node} with the kernel with which it worked. If the version supports the kernel, build the module again for it (`dkms autoinstall`).";
 
 /// Adds a kernel crash to the finding about a driver that is not loaded, if the kernel crashed in an NVIDIA module or
-/// because of its branch checks. Such a crash ends the load, and the module is neither loaded nor missing.
+/// because of its branch checks. Such a crash ends the load: the module is then not loaded, but it is not missing.
 pub(super) fn with_crash(node: &Node<'_>, draft: Draft) -> Draft {
     let crashed = |event: &&KernelEvent| host_lines::row_of(event).is_some_and(|row| CRASHES.contains(&row.name));
     let is_check = |event: &KernelEvent| event.sub_code.as_deref().is_some_and(|code| code.starts_with("branch_check"));
@@ -198,7 +199,8 @@ pub(super) fn with_crash(node: &Node<'_>, draft: Draft) -> Draft {
     draft.with_action(ActionCode::UpdateSoftware, advice)
 }
 
-/// Returns the kernel's requirements for modules, as evidence if the driver is not loaded for another or an unknown reason.
+/// Returns the kernel's requirements for modules. They are evidence if the driver is not loaded and no reason was
+/// found.
 pub(super) fn background(node: &Node<'_>) -> Option<String> {
     let load = node.host()?.driver_load.as_ref()?;
     let strict = load.secure_boot == Some(true) || load.lockdown.as_deref().is_some_and(|mode| mode != "none");

@@ -1,4 +1,5 @@
-//! Rules about the configuration of driver and kernel: device files and who may use them, driver version on disk, NUMA balancing.
+//! Rules about the setup of a driver that works: versions on disk, missing or denied device files, NUMA balancing on
+//! Grace.
 
 use crate::evidence;
 use crate::input::node::Node;

@@ -1,4 +1,5 @@
-//! Rules about a driver that cannot be used although the hardware works: one rule for each reason.
+//! Rules about a driver or NVML that cannot be used: not loaded, not found, mismatched versions, blocked, hanging, or
+//! nouveau bound to the GPUs. `driver_not_loaded` finds the reason why the module is not loaded.
 
 use crate::evidence;
 use crate::input::driver::{Driver, Refusal};

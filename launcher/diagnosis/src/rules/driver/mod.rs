@@ -1,4 +1,4 @@
-//! `GROUPS`: the rules about the driver: unusable, not loaded, configuration, GPU modes, kernel log, version, start of CUDA.
+//! `GROUPS`: the rules about the driver: unusable, not loaded, setup, GPU modes, kernel log, version, start of CUDA.
 
 mod cuda_start;
 mod driver_log;

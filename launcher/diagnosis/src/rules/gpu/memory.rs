@@ -1,4 +1,4 @@
-//! Rules about GPU memory: ECC errors, row remapping, retired pages, SRAM and InfoROM, from counters and memory Xids.
+//! Rules about GPU memory: ECC mode and errors, row remapping, retired pages, SRAM, InfoROM, from counters and Xids.
 //!
 //! The state in NVML has priority over the log. For example, an Xid 63 reports that a repair was recorded, but only
 //! NVML shows whether the repair is pending. Aggregate counters describe the history of the board, not its current
@@ -213,8 +213,8 @@ fn unrepairable(node: &Node<'_>, gpu: &Gpu, ecc: &GpuEcc) -> Option<Draft> {
     })
 }
 
-/// Returns the evidence about remaps that are not active. A remap for corrected errors can be inactive because a remap for
-/// uncorrected errors replaced it, so only those for uncorrected errors are a fault.
+/// Returns the evidence about remaps that are not active. A remap for corrected errors can be inactive because a remap
+/// for uncorrected errors replaced it, so only inactive remaps for uncorrected errors are a fault.
 fn inactive(rows: &RemappedRows) -> Option<String> {
     let (correctable, uncorrectable) = (rows.correctable_inactive?, rows.uncorrectable_inactive?);
     let line =
@@ -353,7 +353,7 @@ fn errors(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
 const ONLY_RESTART: &str = "Restart the affected application. The driver asks for no reset of {gpu} (RST: No, D-RST: No), and no memory row failed. If \
      the error repeats, run the NVIDIA field diagnostic on {gpu} of {node}.";
 
-/// Returns whether the lines of contained errors say that no reset is needed, and neither NVML nor the log reports a failed
+/// Returns whether the lines of contained errors say that no reset is needed, and NVML and the log report no failed
 /// row.
 fn needs_no_reset(node: &Node<'_>, gpu: &Gpu, events: &[&KernelEvent]) -> bool {
     let is_no = |event: &KernelEvent, key: &str| event.details.get(key).is_some_and(|answer| answer == "false");
@@ -459,7 +459,6 @@ fn repairs(node: &Node<'_>, gpu: &Gpu, ecc: Option<&GpuEcc>) -> Option<Draft> {
 
 /// Lowers a finding about exhausted spare rows if NVML reports no failed remap after the reset, because the log and
 /// NVML contradict each other.
-/// contradict each other.
 fn remap_contradicted(draft: Draft) -> Draft {
     draft
         .with_severity(Severity::Warning)

@@ -1,4 +1,5 @@
-//! `GROUPS`: the rules about single GPUs: unusable, rejected, memory, temperature, power, MIG, GSP, recovery, comparison with other GPUs.
+//! `GROUPS`: the rules about single GPUs: unusable, rejected, memory, temperature, power, MIG, GSP, recovery,
+//! comparison with other GPUs of the node.
 
 mod gsp;
 mod memory;

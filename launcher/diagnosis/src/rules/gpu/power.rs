@@ -1,4 +1,5 @@
 //! Rules about power and clocks: power brake, missing power, slowdowns, lowered limits, power caps, low clocks.
+//! `clocks`, `memory_clock`: the checks of the clocks of one GPU, which `siblings` also uses.
 //!
 //! A GPU at its power cap under full load works as designed. The power cap then explains its clocks and is not a
 //! finding. If the GPU draws far less than its limit, the power cap does not explain low clocks.
@@ -238,8 +239,8 @@ fn draws_little(power: &Power) -> bool {
 /// Application clocks below this percentage of the maximum are shown.
 const SET_PERCENT: u64 = 80;
 
-/// Returns a finding if the clock is below half of its maximum under load, and neither a fault nor the power limit
-/// explains this. If the driver reports that a setting limits the clock, a smaller difference has the severity `info`.
+/// Returns a finding if the clock is below half of its maximum under load, and no fault and no power limit explains
+/// this. If the driver reports that a setting limits the clock, a smaller difference has the severity `info`.
 pub(crate) fn clocks(gpu: &Gpu, now: &GpuTelemetry, load: Option<Load>) -> Option<Draft> {
     let (sm, most) = (now.clocks.sm_mhz?, now.clocks.max_sm_mhz?);
     // The utilization of an idle GPU does not count as load, but it is shown.

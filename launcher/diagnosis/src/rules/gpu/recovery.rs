@@ -100,7 +100,7 @@ pub(super) fn refine(node: &Node<'_>, drafts: &mut Vec<Draft>) {
     }
 }
 
-/// Joins the recommendation with a finding. An action replaces the other only if it includes the other.
+/// Joins the recommendation with a finding. An action replaces the other action only if it includes that action.
 fn join(draft: &mut Draft, recommendation: Draft) {
     let words = recommendation.evidence.join(", ");
     let joined = draft.clone().with_evidence(format!("{words} (recommended by the driver)"));

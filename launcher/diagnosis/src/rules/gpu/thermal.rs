@@ -91,8 +91,8 @@ fn slowdown(node: &Node<'_>, gpu: &Gpu, now: &GpuTelemetry) -> Option<Draft> {
         return None;
     };
     let mut draft = Draft::on_gpu(rule, gpu).with_evidence(clock_event_reasons(now));
-    // Near its target temperature, the driver lowers the clock of a GPU. This is normal if the GPU is neither slower
-    // nor hotter than others and not close to its limit.
+    // Near its target temperature, the driver lowers the clock of a GPU. This is normal if the GPU is not slower or
+    // hotter than other GPUs, and not close to its limit.
     let Temperature { gpu_celsius, slowdown_celsius, .. } = now.temperature;
     let at_limit = gpu_celsius.zip(slowdown_celsius).is_some_and(|(celsius, limit)| celsius + AT_LIMIT >= limit);
     let is_hot = at_limit || hotter_than_others(node, gpu, now).is_some();

@@ -1,4 +1,5 @@
-//! Rules about GPUs that cannot be used: fell off the bus, lost, not initialized, or bound to another driver.
+//! Rules about GPUs that cannot be used: off the bus, lost, hanging, not initialized, missing from NVML, excluded, in
+//! need of a reset, or not bound to the NVIDIA driver.
 //!
 //! The rules compare the PCI bus, NVML and the kernel log. Each GPU gets one finding, the most certain one.
 //! `rules/kubernetes/gpus.rs` finds GPUs that are missing only in Kubernetes.

@@ -1,4 +1,5 @@
-//! Rules about file systems that are full or read-only, degraded arrays, limits that are almost reached, and pressure.
+//! Rules about full or read-only file systems, degraded arrays, limits that are almost reached, pressure, low memory,
+//! and processes that the kernel killed because the memory of the node ran out.
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,5 @@
-//! `GROUPS`: the rules about the host of the GPUs: limits, file systems, pressure, CPUs, memory of sockets, services, clock, kernel taint.
+//! `GROUPS`: the rules about the host of the GPUs: limits, file systems, pressure, CPUs, memory, services, clock,
+//! kernel taint.
 
 mod levels;
 mod parts;

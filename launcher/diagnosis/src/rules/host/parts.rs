@@ -107,7 +107,7 @@ fn governor(cpus: &Cpus) -> Option<Draft> {
     Some(Draft::on_node(GOVERNOR).with_severity(severity).with_evidence(line))
 }
 
-/// Finds CPUs that are offline, except the second threads of cores, which settings against attacks disable.
+/// Finds CPUs that are offline. The second threads of cores do not count, because security settings disable them.
 fn offline(node: &Node<'_>, cpus: &Cpus) -> Option<Draft> {
     let Cpus { present, online, .. } = *cpus;
     let without_threads = ["off", "forceoff"].contains(&cpus.smt.as_deref().unwrap_or_default());

@@ -1,4 +1,4 @@
-//! `refuted`: compares the conditions that monitors set about GPUs with the boot time and with the readings of the GPUs they name.
+//! `refuted`: finds node conditions about GPUs that the boot time or the readings of the named GPUs contradict.
 
 use crate::evidence;
 use crate::input::node::{Gpu, Node};

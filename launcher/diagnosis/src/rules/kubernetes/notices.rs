@@ -16,7 +16,7 @@ rules! {
         means "An operator or monitor reports in a label or annotation of the node that something failed, is paused or is not done.",
         reads "kubernetes.states";
     REPAIR: "node-in-repair" Warning Driver None, "Another system repairs or maintains the node, or has taken it out of service",
-        Watch "Leave {node} to the system in the evidence until that system has finished. A reset or reboot at the same time can disrupt its repair.",
+        Watch "Leave {node} to the system in the evidence until that system has finished. A reset or reboot at the same time can disrupt this repair.",
         means "A taint, label or annotation shows that a platform or a repair system drains, repairs or maintains the node now, or took the node out of service.",
         reads "kubernetes.decisions";
     ANNOUNCED: "node-maintenance-announced" Info Driver None, "Maintenance or a repair of the node is announced",

@@ -71,7 +71,7 @@ impl Stamp {
     }
 }
 
-/// The archives created so far, usually one per architecture.
+/// The archives created so far, usually one archive for each architecture.
 #[derive(Debug, Default)]
 pub(crate) struct Archives(Mutex<Vec<(Stamp, Arc<Archive>)>>);
 

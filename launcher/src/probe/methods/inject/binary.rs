@@ -201,7 +201,7 @@ mod tests {
             ("node-probe-amd64", 62, true),
             ("node-probe-linux-amd64", 62, true),
             ("node-probe-aarch64", 183, false),
-            // The architecture in the name differs from the one in the file.
+            // The architecture in the name differs from the architecture in the file.
             ("node-probe-x86_64", 183, false),
             ("node-probe-dev", 62, false),
         ] {

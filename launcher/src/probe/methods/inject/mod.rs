@@ -170,7 +170,7 @@ fn refused(context: &ProbeContext, output: &ExecOutput) -> Result<(), Failure> {
     }
     if is_exit(output, NOT_FOUND) {
         return failed(
-            format!("neither the base image nor the host has a loader for node-probe (glibc 2.17 or newer): {stderr}"),
+            format!("the base image and the host have no loader for node-probe (glibc 2.17 or newer): {stderr}"),
             "With --base-image, specify a base image with glibc (debian, ubuntu, an NVIDIA image).",
         );
     }

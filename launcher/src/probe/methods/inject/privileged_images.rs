@@ -59,8 +59,9 @@ fn of_pods(pods: &[Pod]) -> Vec<String> {
     images.into_iter().map(|(_, _, image)| image).take(MAX_IMAGES).collect()
 }
 
-/// Returns whether a privileged container of this pod can be root on the node. It cannot if the pod runs in a virtual
-/// machine or a sandbox of a RuntimeClass, in a user namespace, or under a profile of SELinux, AppArmor or seccomp.
+/// Returns whether a privileged container of this pod can be root on the node. This is not possible if the pod runs in
+/// a virtual machine or a sandbox of a RuntimeClass, in a user namespace, or under a profile of SELinux, AppArmor or
+/// seccomp.
 fn is_on_the_host(pod: &Pod) -> bool {
     let managed_by = pod.metadata.labels.as_ref().and_then(|labels| labels.get("app.kubernetes.io/managed-by"));
     pod.metadata.deletion_timestamp.is_none()
@@ -97,8 +98,8 @@ fn is_confined(
         || seccomp.is_some_and(|profile| profile.type_ == LOCALHOST)
 }
 
-/// Returns whether an annotation confines the containers of a pod: an AppArmor profile of the node, or any annotation of CRI-O,
-/// such as the one for user namespaces.
+/// Returns whether an annotation confines the containers of a pod: an AppArmor profile of the node, or any annotation
+/// of CRI-O, such as the annotation for user namespaces.
 fn confines(name: &str, value: &str) -> bool {
     name.starts_with("io.kubernetes.cri-o.")
         || name.starts_with("container.apparmor.security.beta.kubernetes.io/") && value.starts_with("localhost/")

@@ -1,4 +1,5 @@
-//! Raw NVML calls about GPUs that NVML does not list: GPUs that are excluded from the driver, and GPUs in the drain state.
+//! `excluded`, `is_draining`: raw NVML calls about GPUs that NVML does not list.
+//! Such GPUs are excluded from the driver or in the drain state.
 
 use std::ffi::c_char;
 
@@ -48,7 +49,7 @@ pub(in crate::nvml) fn excluded(nvml: &Nvml) -> Result<Vec<PciAddress>, NvmlErro
     let count_of = nvml.lib().nvmlGetExcludedDeviceCount.as_ref().map_err(missing)?;
     let info_of = nvml.lib().nvmlGetExcludedDeviceInfoByIndex.as_ref().map_err(missing)?;
     let mut count = 0;
-    // SAFETY: the pointer is that of a local variable, and `Nvml` proves that NVML is initialized.
+    // SAFETY: the pointer refers to a local variable, and `Nvml` proves that NVML is initialized.
     NvmlError::check(unsafe { count_of(&raw mut count) })?;
     let one = |index: u32| {
         let pci = sys::nvmlPciInfo_t {
@@ -73,7 +74,7 @@ pub(in crate::nvml) fn excluded(nvml: &Nvml) -> Result<Vec<PciAddress>, NvmlErro
 pub(in crate::nvml) fn is_draining(nvml: &Nvml, address: &PciAddress) -> Result<bool, NvmlError> {
     let query = nvml.lib().nvmlDeviceQueryDrainState.as_ref().map_err(|_| NvmlError::MissingFunction)?;
     let (mut info, mut state) = (pci_info(address), 0);
-    // SAFETY: both pointers are those of local variables, and `Nvml` proves that NVML is initialized.
+    // SAFETY: both pointers refer to local variables, and `Nvml` proves that NVML is initialized.
     NvmlError::check(unsafe { query(&raw mut info, &raw mut state) })?;
     Ok(state == sys::nvmlEnableState_enum_NVML_FEATURE_ENABLED)
 }

@@ -1,11 +1,13 @@
-//! NVML functions that nvml-wrapper-sys does not have. Their symbols are looked up by name in the open library.
+//! `unrepairable_memory`: calls an NVML function that nvml-wrapper-sys does not have.
+//! Its symbol is looked up by name in the open library.
 
 use nvml_wrapper::{Device, Nvml};
 use nvml_wrapper_sys::bindings as sys;
 
 use super::{NvmlError, version};
 
-/// Returns a function of the open library. If the library lacks it, the error is [`NvmlError::MissingFunction`].
+/// Returns a function of the open library. If the library lacks the function, the error is
+/// [`NvmlError::MissingFunction`].
 ///
 /// # Safety
 ///

@@ -770,7 +770,9 @@ fn remedies(case: &Case<'_>, first: &Phrase, reasons: &[&str]) -> String {
         Some(taint) if taint.to_ascii_lowercase().contains("gpu") => {
             format!("the taint {taint} keeps pods that request no GPU off these nodes: do not tolerate it")
         }
-        Some(taint) => format!("if the pod is meant for the nodes with the taint {taint}, add a toleration of this taint"),
+        Some(taint) => {
+            format!("if the pod is meant for the nodes with the taint {taint}, add a toleration of this taint")
+        }
         None => phrases::lowercased(&phrase.action.replace("{namespace}", &case.pod.namespace)),
     };
     let all = distinct(reasons);

@@ -1,4 +1,5 @@
-//! Functions that create a `Failure` for a failed API request, or an entry for data that could not be read.
+//! `request_failed`, `page_of_proxy`, `timed_out`, `silent`: create a `Failure` for a failed API request.
+//! `section_unknown`, `unread_input`: create an entry for data that could not be read.
 
 use std::time::Duration;
 

@@ -1,4 +1,5 @@
 //! `prepare_plugin`: disables standard input for a credential plugin, and finds the plugin's program.
+//! `file_name`: the file name of the program, for messages.
 //!
 //! Plugins run as children of this process, and must not read its standard input, which is the MCP stream. They are
 //! often not found, because a desktop host starts this program with a short `PATH`.

@@ -1,8 +1,8 @@
 //! `find`: explains why a Pending pod does not fit on any GPU node, and lists the changes that would help.
 //! The requests of the pod are compared with the free resources of the nodes.
 //!
-//! The comparison is only for pods that request GPUs, because only GPU nodes are read. Only resources in the scheduler's
-//! message are compared: a pod that is waiting for a volume does not lack GPUs.
+//! The comparison is only for pods that request GPUs, because only GPU nodes are read. Only resources in the
+//! scheduler's message are compared: a pod that is waiting for a volume does not lack GPUs.
 
 use std::cmp::Reverse;
 
@@ -177,7 +177,8 @@ impl Nodes<'_> {
         self.candidates.iter().find(is_short).map(|candidate| candidate.node.clone())
     }
 
-    /// Returns the node that has enough of every resource and is excluded for the fewest other reasons, with these reasons.
+    /// Returns the node that has enough of every resource and is excluded for the fewest other reasons, with these
+    /// reasons.
     fn excluded(&self) -> Option<String> {
         let with_room =
             self.candidates.iter().filter(|candidate| self.fits(candidate) && !candidate.rejections.is_empty());
@@ -332,8 +333,8 @@ impl Nodes<'_> {
         })
     }
 
-    /// Describes the shortage, for example `requests 4 nvidia.com/gpu on one node; the most that any GPU node has free is
-    /// 2, on gpu-7; 3 nodes are full`.
+    /// Describes the shortage, for example `requests 4 nvidia.com/gpu on one node; the most that any GPU node has free
+    /// is 2, on gpu-7; 3 nodes are full`.
     fn shortage(&self) -> String {
         let asks = listed(self.scarce.iter().map(|resource| ((*resource).clone(), amount(self.wanted, resource))));
         let mut parts = vec![format!("requests {asks} on one node")];
@@ -357,7 +358,8 @@ impl Nodes<'_> {
         parts.join("; ")
     }
 
-    /// Returns the open node with the largest free amount of the resource. If there are several, returns the first by name.
+    /// Returns the open node with the largest free amount of the resource. If there are several, returns the first by
+    /// name.
     fn roomiest(&self, resource: &str) -> Option<&Candidate> {
         let order = |candidate: &&&Candidate| (free(candidate, resource).free, Reverse(candidate.node.clone()));
         self.open.iter().max_by_key(order).copied()
@@ -485,7 +487,8 @@ fn is_state(label: &str) -> bool {
         && ["wait", ".state", "-state", ".ready", "gpu.deploy."].iter().any(|part| key.contains(part))
 }
 
-/// Returns the change for a cordoned node. A person or a controller has cordoned it for a reason that is not known here.
+/// Returns the change for a cordoned node. A person or a controller has cordoned it for a reason that is not known
+/// here.
 pub(crate) fn uncordon(node: &str) -> String {
     format!("if nothing is wrong with it (diagnose_gpu_node shows this, and who cordoned it), uncordon {node}")
 }

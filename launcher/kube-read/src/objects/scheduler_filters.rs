@@ -1,10 +1,12 @@
-//! `candidate`: checks whether a Pending pod fits on a node, with an approximation of the scheduler's filters. `grouped`: joins equal results.
+//! `candidate`: checks whether a Pending pod fits on a node, with an approximation of the scheduler's filters.
+//! `grouped`: joins equal results. `first_mismatch`: checks whether a DaemonSet fits a node.
+//!
 //! The result is a list of the reasons against the node.
 //!
 //! Checked: readiness, cordon, taints, node selector, the labels of required node affinity, and every requested
 //! resource. Not checked: devices of claims, pod affinity, topology spread, volumes, quota. So the pod *may* fit on a
-//! node for which the list is empty. The scheduler's message has priority: a reason that the message does not contain is
-//! not reported.
+//! node for which the list is empty. The scheduler's message has priority: a reason that the message does not contain
+//! is not reported.
 
 use std::collections::BTreeMap;
 

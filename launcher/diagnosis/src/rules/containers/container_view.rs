@@ -165,8 +165,8 @@ fn files(container: &ContainerAccess, view: &ContainerView, gpus: usize) -> Opti
     if !empty.is_empty() {
         let paths: Vec<String> = empty.iter().map(|file| evidence::path(&file.path)).collect();
         let line = format!("{} in the container: 0 bytes", evidence::some(&paths, NAMED));
-        // An empty libnvidia-ml alone is normal: the image contains the empty file, and without the capability `utility`
-        // the runtime mounts no library over it.
+        // An empty libnvidia-ml alone is normal: the image contains the empty file, and without the capability
+        // `utility` the runtime mounts no library over it.
         let is_cuda = empty.iter().any(|file| file.path.contains("libcuda"));
         let severity = if is_cuda { Severity::Critical } else { Severity::Info };
         return Some(about(EMPTY, container).with_severity(severity).with_evidence(line));

@@ -270,8 +270,8 @@ pub(crate) fn clocks(gpu: &Gpu, now: &GpuTelemetry, load: Option<Load>) -> Optio
     })
 }
 
-/// Raises a finding about clocks that a setting keeps low if the setting of all other GPUs is higher: the others wait for
-/// this GPU.
+/// Raises a finding about clocks that a setting keeps low if the setting of all other GPUs is higher: the others wait
+/// for this GPU.
 fn unlike_peers(node: &Node<'_>, gpu: &Gpu, draft: Draft) -> Draft {
     let set = |gpu: &Gpu| node.telemetry_of(gpu)?.clocks.application_graphics_mhz;
     let others: Vec<u32> = node.gpus.iter().filter(|other| other.index != gpu.index).filter_map(set).collect();

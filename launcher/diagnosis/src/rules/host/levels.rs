@@ -103,7 +103,8 @@ fn service_killed(node: &Node<'_>) -> Option<Draft> {
     (!kills.is_empty()).then(|| draft.aged_on_node(node, &kills))
 }
 
-/// Finds processes that the kernel killed because the node had no memory left. A service that was killed has its own finding.
+/// Finds processes that the kernel killed because the node had no memory left. A service that was killed has its own
+/// finding.
 fn out_of_memory(node: &Node<'_>) -> Option<Draft> {
     let of_node = |event: &&KernelEvent| {
         event.details.get("constraint").is_some_and(|one| one == "CONSTRAINT_NONE") && !is_of_service(event)

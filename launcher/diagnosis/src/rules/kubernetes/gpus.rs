@@ -1,4 +1,5 @@
-//! Rules that compare the GPUs in Kubernetes and the kubelet with the GPUs of the node, and rules about conditions of other monitors.
+//! Rules that compare the GPUs in Kubernetes and the kubelet with the GPUs of the node, and rules about node conditions
+//! that report GPU problems.
 //!
 //! If all GPUs of a node are missing, no rule about a single GPU applies. Therefore the number of GPUs is compared with
 //! the PCI bus (in `rules/gpu/unusable.rs`), the capacity, the labels, and the allocations of the kubelet.
@@ -312,7 +313,8 @@ fn counts(node: &Node<'_>) -> Option<Draft> {
     let claims = expected(node, known);
     let Some(highest) = claims.first() else {
         // There is no finding if PCI was not read, because a failure of NVML does not show that hardware is missing.
-        // There is also none if only the files and GPUs of a container were read, because a container may have no GPU.
+        // There is also no finding if only the files and GPUs of a container were read, because a container may have no
+        // GPU.
         if !none || on_pci.is_none() || !node.shows_whole_node() {
             return None;
         }

@@ -1,4 +1,5 @@
-//! Rules about the state of a node in Kubernetes: not Ready, under pressure, being removed, joining, or a machine without a node.
+//! Rules about the state of a node in Kubernetes: not Ready, under pressure, being removed, joining, or a machine
+//! without a node.
 //!
 //! A probe cannot run on most of these nodes. Therefore the findings quote all data of the API about the reason: the
 //! condition with its message, the Lease, the pods that do not start, the machine and the warnings.
@@ -159,7 +160,7 @@ const REMOVED_BY: [(&str, &str); 6] = [
 fn leaving(rule: Rule, taint: &str) -> Draft {
     let draft = Draft::on_node(rule).with_evidence(format!("taint {}", evidence::name(taint)));
     match REMOVED_BY.iter().find(|(part, _)| taint.contains(part)) {
-        // A node that stays until an announced time is drained before it.
+        // A node that stays until an announced time is drained before this time.
         Some((_, advice)) if advice.starts_with("No ") => draft.with_action(ActionCode::None, *advice),
         Some((_, advice)) => draft.with_action(ActionCode::Watch, *advice),
         None => draft,
@@ -232,7 +233,7 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
         };
         let lines = warnings(node, |event| is_noticed(node, event) && is_unread_line(node, event));
         drafts.extend((!lines.is_empty()).then(|| Draft::on_node(KERNEL_LINE).with_all_evidence(lines)));
-        // The findings about the kernel log are about the lines that an event quotes.
+        // A line that an event quotes is left out here, because the findings about the kernel log contain it.
         let noticed =
             warnings(node, |event| is_noticed(node, event) && !is_told(event) && quoted_line(&event.message).is_none());
         let absent = warnings(node, |event| is_noticed(node, event) && is_not_in_log(node, event));
@@ -245,8 +246,8 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     drafts
 }
 
-/// Returns whether an event quotes a kernel line, and the log does not cover the time of the event and does not have the
-/// line.
+/// Returns whether an event quotes a kernel line, and the log does not cover the time of the event and does not have
+/// the line.
 fn is_unread_line(node: &Node<'_>, event: &PodWarning) -> bool {
     let Some(Parsed::Event(line)) = quoted_line(&event.message).and_then(line_parser::parse) else { return false };
     !is_covered(node.report, event) && !is_in_log(node, &line)
@@ -265,8 +266,8 @@ fn is_in_log(node: &Node<'_>, line: &Line) -> bool {
     Section::data_of(&node.report.sections.xid).is_some_and(|log| log.events.iter().any(is_same))
 }
 
-/// Events of a node with the rule about their number, and the number within [`NOTICED_FOR`] at which it applies. One reboot
-/// and one outage belong to maintenance, and a clean-up of images can find nothing to delete once.
+/// Events of a node with the rule about their number, and the number within [`NOTICED_FOR`] at which it applies. One
+/// reboot and one outage belong to maintenance, and a clean-up of images can find nothing to delete once.
 const REPEATED: [(&[&str], Rule, u32); 3] = [
     (&["Rebooted"], REBOOTS, 3),
     (&["NodeNotReady"], FLAPS, 3),
@@ -295,7 +296,8 @@ fn repeated(node: &Node<'_>) -> impl Iterator<Item = Draft> {
 /// A warning about a Ready node is ignored if it is older than this.
 const NOTICED_FOR: SignedDuration = SignedDuration::from_hours(6);
 
-/// Reasons of warnings that the kubelet writes at each start, whatever the state of the node, and of changes of the node.
+/// Reasons of warnings that the kubelet writes at each start, whatever the state of the node, and of changes of the
+/// node.
 const OF_STARTS: [&str; 7] = [
     "Starting",
     "InvalidDiskCapacity",

@@ -1,4 +1,5 @@
-//! Rules about Fabric Manager and IMEX: not running, restarted while jobs run, version different from the driver, running twice.
+//! Rules about Fabric Manager and IMEX: not running, restarted while jobs run, version different from the driver,
+//! running twice.
 
 use crate::evidence;
 use crate::input::boards;
@@ -115,7 +116,8 @@ const TOLERANCE: SignedDuration = SignedDuration::from_mins(1);
 /// Minimum number of starts within two days at which a service counts as restarting repeatedly.
 const MANY_STARTS: u32 = 4;
 
-/// Returns when the running process of a service started. A process in a pod can choose any name, so the oldest process counts.
+/// Returns when the running process of a service started. A process in a pod can choose any name, so the oldest process
+/// counts.
 fn started(node: &Node<'_>, service: &str) -> Option<Timestamp> {
     let own = node.host()?.services.iter().filter(|process| process.name == service);
     own.filter_map(|process| process.started_at).min()

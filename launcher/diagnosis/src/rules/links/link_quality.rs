@@ -1,4 +1,5 @@
-//! Rules about the quality of links: the bit error rate of NVLinks, and damaged packets on the PCIe link of a GPU.
+//! Rules about links: the bit error rate of NVLinks, links without traffic, C2C links that are down, and damaged
+//! packets on the PCIe link of a GPU.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,5 @@
-//! Rules about network cards or ports that should exist: cards without a driver, and fewer ports than the instance type or sockets require.
+//! Rules about network cards or ports that should exist: cards without a driver or RDMA device, and fewer ports than
+//! the instance type or the other socket has.
 //!
 //! The rules about ports compare only the ports that exist. The rules in this module also find ports that all GPUs
 //! lack.

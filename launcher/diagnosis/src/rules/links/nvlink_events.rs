@@ -269,7 +269,8 @@ fn other_end(node: &Node<'_>, gpu: &Gpu, event: &KernelEvent) -> Option<String> 
     ends.next().map(|end| format!("{}at the same time: {}", place(end), evidence::event(end)))
 }
 
-/// If at least this many GPUs report errors of links with the same end, that end is more likely to be faulty than the GPUs.
+/// If at least this many GPUs report errors of links with the same end, that end is more likely to be faulty than the
+/// GPUs.
 const GPUS_OF_END: usize = 3;
 
 /// Returns a finding about the ends that links of several GPUs share, if these links failed.
@@ -289,8 +290,8 @@ fn shared_ends(node: &Node<'_>, drafts: &[Draft]) -> Option<Draft> {
     (!found.is_empty()).then_some(draft)
 }
 
-/// Returns a line about the device to which the links of several GPUs lead that report errors at the same time: one NVSwitch,
-/// or, if the ends are not known, the plane of the links with one number.
+/// Returns a line about the device to which the links of several GPUs lead that report errors at the same time: one
+/// NVSwitch, or, if the ends are not known, the plane of the links with one number.
 fn shared_end(node: &Node<'_>, gpu: &Gpu, event: &KernelEvent) -> Option<String> {
     let number = |event: &KernelEvent| event.details.get("link").and_then(|link| link.parse::<u32>().ok());
     let link = number(event)?;

@@ -501,7 +501,8 @@ fn with_configuration(draft: Draft, fabric: &Fabric) -> Draft {
     if only { Draft { reason, ..draft }.with_action(action, advice) } else { draft }
 }
 
-/// Action for a compute tray of a rack. Fabric Manager runs on the switch trays, and IMEX is not part of the registration.
+/// Action for a compute tray of a rack. Fabric Manager runs on the switch trays, and IMEX is not part of the
+/// registration.
 const OF_RACK: &str = "Check the control plane of the rack's fabric (NMX-Controller, or Fabric Manager on the switch trays): whether it runs, and \
      whether {gpu} of {node} is in a partition. The node has no Fabric Manager of its own. CUDA cannot start on {gpu}.";
 

@@ -110,8 +110,8 @@ fn named(pairs: &[[u32; 2]]) -> String {
     format!("{} of GPUs {}", evidence::count(pairs.len(), "pair"), evidence::ranges(&gpus))
 }
 
-/// Returns whether NVLinks connect two GPUs that programs use as a whole. In MIG mode and with virtual GPUs, there is no
-/// peer-to-peer access.
+/// Returns whether NVLinks connect two GPUs that programs use as a whole. In MIG mode and with virtual GPUs, there is
+/// no peer-to-peer access.
 fn is_linked(node: &Node<'_>, topology: &Topology, pair: [u32; 2]) -> bool {
     let is_linked = cell_of(topology, pair).is_some_and(|cell| cell.starts_with("NV"));
     is_linked && pair.into_iter().all(|index| is_whole(node, index))
@@ -133,7 +133,7 @@ fn is_whole(node: &Node<'_>, index: u32) -> bool {
     })
 }
 
-/// Returns an entry if neither the pairs with a capability nor the pairs without it are in the report.
+/// Returns an entry if the report contains no pairs with a capability and no pairs without it.
 pub(super) fn unread(node: &Node<'_>) -> Vec<Unread> {
     let Some(topology) = node.topology() else { return Vec::new() };
     let is_read = |gpu: &Gpu| {

@@ -1,4 +1,5 @@
-//! Rules about the InfiniBand and RoCE ports next to the GPUs: ports that are not active, slow, missing, or of different link layers.
+//! Rules about the InfiniBand and RoCE ports next to the GPUs: not active, slow, missing, of two link layers, without
+//! modules. `distance`, `is_active`, `name_of`, …: functions about one port, for other rules.
 //!
 //! The ports of the other GPUs show how many ports should be active, and at which rate. If each GPU has its own ports,
 //! one GPU with an active port is enough for the comparison, because all rails are equal. Some ports are not checked:
@@ -259,7 +260,8 @@ impl<'n> Rails<'n> {
     }
 }
 
-/// Returns the reason if a card that reported an error of its cable or module, or its own failure, switched the port off.
+/// Returns the reason if a card that reported an error of its cable or module, or its own failure, switched the port
+/// off.
 fn switched_off_by_card(node: &Node<'_>, port: &NicPort) -> Option<(String, ActionCode, &'static str)> {
     port.physical_state.as_deref().filter(|state| SWITCHED_OFF_STATES.contains(state))?;
     let is_of_port = |event: &&KernelEvent| {

@@ -70,7 +70,8 @@ rules! {
         reads "xid: lines of the kernel", in_plan WorkContinues;
 }
 
-/// What to do about the kinds of lines of a network card (sub-codes in `host_lines.tsv`). Lines of the IOMMU have no sub-code there.
+/// What to do about the kinds of lines of a network card (sub-codes in `host_lines.tsv`). Lines of the IOMMU have no
+/// sub-code there.
 const OF_CARD: [(&[&str], ActionCode, &str); 4] = [
     (
         &["cable_unplugged", "cable_error", "link_down", "bond_down"],

@@ -1,4 +1,5 @@
-//! Rules about past Xids: severe faults that come back after a repair or on several GPUs, warnings that repeat, and a list of the others.
+//! Rules about past Xids: severe faults that come back after a repair or on several GPUs, warnings that repeat, and a
+//! list of the others.
 
 use std::collections::{BTreeMap, BTreeSet};
 

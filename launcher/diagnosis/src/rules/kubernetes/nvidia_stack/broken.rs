@@ -80,7 +80,8 @@ pub(super) fn explain(node: &Node<'_>, broken: &Broken<'_>, draft: Draft) -> Dra
     draft.with_action(action, format!("{text}{} Then: {}.", log_command(failing_pod), delete_command(failing_pod.pod)))
 }
 
-/// Returns whether an event shows that the kubelet started after the container. A plugin registers with the kubelet at its start.
+/// Returns whether an event shows that the kubelet started after the container. A plugin registers with the kubelet at
+/// its start.
 fn kubelet_restarted_after(node: &Node<'_>, failing_pod: &FailingPod<'_>) -> bool {
     let Some(since) = failing_pod.container.and_then(|container| container.state.since) else { return false };
     let mut starts = node.kubernetes.warnings.iter().filter(|event| event.reason == KUBELET_STARTS);

@@ -1,4 +1,5 @@
-//! Checks of NVIDIA's stack: not deployed, disabled, incompatible, two plugins, DRA sockets, toolkit restarts, inotify, no MIG devices.
+//! Checks of NVIDIA's stack: not deployed, disabled, incompatible, two plugins, DRA sockets, toolkit restarts, inotify,
+//! no MIG devices. `why_no_plugin`, `refused`: add the reason to a finding.
 
 use jiff::SignedDuration;
 
@@ -210,7 +211,8 @@ pub(super) fn runtime_restarted(node: &Node<'_>) -> Option<Draft> {
     )
 }
 
-/// Start of the values with which the GPU Operator stops its components on a node while it changes the driver or the MIG layout.
+/// Start of the values with which the GPU Operator stops its components on a node while it changes the driver or the
+/// MIG layout.
 const PAUSED: &str = "paused-for-";
 
 /// Action for a node whose components the GPU Operator starts again by itself.

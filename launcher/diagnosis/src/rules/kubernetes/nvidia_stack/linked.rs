@@ -6,7 +6,8 @@ use crate::rules::kubernetes::stack_log::linked;
 use syringe_core::classification::Severity;
 use syringe_core::facts::kubernetes::linked_pod::LinkedPod;
 
-/// Returns the finding with the states and the logs of the linked pods. `explained`: the pod whose log the finding already uses.
+/// Returns the finding with the states and the logs of the linked pods. `explained`: the pod whose log the finding
+/// already uses.
 pub(super) fn with_linked_pods(node: &Node<'_>, mut draft: Draft, explained: Option<&str>) -> Draft {
     if draft.severity == Severity::Info {
         return draft;

@@ -1,4 +1,5 @@
-//! `pods_before_driver`: pods that still use an earlier driver. `holders`: processes and modules that keep the loaded driver in use.
+//! `pods_before_driver`: pods that still use an earlier driver.
+//! `holders`: processes and modules that keep the loaded driver in use.
 
 use jiff::{SignedDuration, Timestamp};
 

@@ -1,4 +1,4 @@
-//! `told`: returns the state of a linked pod, the most informative lines of its log, and the cause and action that follow from them.
+//! `Told`, `told`: the state of a linked pod, the most informative lines of its log, and the cause and the action.
 
 use crate::evidence;
 use crate::input::node::Node;

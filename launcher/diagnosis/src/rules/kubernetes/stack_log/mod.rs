@@ -1,4 +1,5 @@
-//! `Reason`, `reason`: why a container of NVIDIA's stack fails, from its log or the messages of the runtime, the scheduler or a controller.
+//! `reason`, `of_log`, `of_scheduler`, `of_controller`: why a container of NVIDIA's stack fails (`Reason`), from its
+//! log or the messages of the runtime, the scheduler or a controller. `log_of`: the lines of its log.
 //!
 //! The table contains messages of the driver container, the container toolkit, the device plugin, the operator's
 //! validator, the MIG manager and the DRA driver. A log line is data from the node: it selects an entry of the table
@@ -67,7 +68,8 @@ pub(crate) fn reason(node: &Node<'_>, failing_pod: &FailingPod<'_>) -> Option<Re
         .or_else(|| of_log(node, failing_pod.pod, failing_pod.container_name()))
         .or_else(|| failing_pod.scheduling().and_then(of_scheduler))
         .or_else(|| of_last_words(failing_pod.last_words()?))?;
-    // Things that only the words of a table name are not those of the message.
+    // If there is a message, the text of a table is not searched, because the message does not name the things in that
+    // text.
     let named = reason.told.iter().chain(reason.cause.iter().filter(|_| reason.told.is_empty())).map(String::as_str);
     let owners = owners::about_on(named, node.kubernetes.os_image.as_deref());
     let older = changes::pods_before_driver(node, reason.told.iter().map(String::as_str));

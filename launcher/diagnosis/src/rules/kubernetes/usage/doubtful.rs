@@ -1,4 +1,5 @@
-//! `check`: finds contradictions: pods that request more GPUs than exist, and processes of which none matches a pod.
+//! `check`: finds contradictions: pods that request more GPUs than exist, and pods of which none matches a GPU process
+//! or an allocation.
 
 use std::collections::BTreeMap;
 

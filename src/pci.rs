@@ -41,9 +41,15 @@ impl PciAddress {
     }
 
     /// Returns the address in the form `dddddddd:bb:dd.f`.
+    /// Returns the numbers of the domain and of the bus.
+    pub fn domain_and_bus(&self) -> Option<(u32, u32)> {
+        let mut parts = self.0.split(':');
+        Some((hex(parts.next()?, 8)?, hex(parts.next()?, 2)?))
+    }
+
     /// Returns whether the device is on bus 0, below no port. A GPU of a physical machine is below a port.
     pub fn is_on_bus_0(&self) -> bool {
-        self.0.split(':').rev().nth(1) == Some("00")
+        self.domain_and_bus().is_some_and(|(_, bus)| bus == 0)
     }
 
     pub fn as_str(&self) -> &str {

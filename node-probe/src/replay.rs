@@ -84,10 +84,6 @@ pub(crate) fn replay(facts: &Report, request: &Request) -> Report {
     if request.read.sections.contains(&SectionName::Xid) {
         sections.xid = Some(kernel_log(facts, request));
     }
-    if let Some(host) = sections.host.as_mut().and_then(|section| section.data.as_mut()).filter(|_| !request.read.deep)
-    {
-        host.cuda = None;
-    }
     let (kernel_log, raw_files) = match request.read.raw_log {
         true => (facts.kernel_log.clone(), facts.raw_files.clone()),
         false => Default::default(),

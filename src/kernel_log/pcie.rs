@@ -125,6 +125,8 @@ fn link(driver: &str, rest: &str) -> Option<Line> {
         return Some(line);
     } else if rest.contains("Card not present") {
         "card_not_present"
+    } else if hotplug && rest.contains("ignored (recovered by DPC)") {
+        return None;
     } else if hotplug && rest.contains("Link Down") || driver == "pcieport" && rest.contains("link is down") {
         "link_down"
     } else if hotplug && rest.contains("Link Up") {

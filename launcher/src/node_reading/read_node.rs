@@ -209,7 +209,7 @@ pub(crate) async fn read_or_api_only(
     let (since, with_log) = (ask.command.since.clone(), ask.command.sections.contains(&SectionName::Xid));
     let everything = ask.command.is_of_everything();
     // Without a probe, the pods are listed afterwards.
-    let probed = call.settings.via != ProbeMethod::None && nodes::why_no_probe(kubernetes).is_none();
+    let probed = call.settings.via != ProbeMethod::None && why_no_probe(call, kubernetes).is_none();
     let (name, left) = (kubernetes.name_any(), call.time_left());
     let pods =
         async { if everything && probed { Some(ExistingPods::on_node(connection, &name, left).await) } else { None } };
@@ -436,7 +436,7 @@ pub(crate) async fn read_or_refused(
         return Ok(without_probe(connection, kubernetes, None, NOT_WANTED, next_step));
     }
     call.settings.check_node_allowed(kubernetes)?;
-    if let Some(NoProbe { why, next_step }) = nodes::why_no_probe(kubernetes) {
+    if let Some(NoProbe { why, next_step }) = why_no_probe(call, kubernetes) {
         return Ok(without_probe(connection, kubernetes, Some(why.clone()), &why, next_step));
     }
     let name = kubernetes.name_any();
@@ -470,6 +470,10 @@ pub(crate) async fn read_or_refused(
             (read.note.deleted, read.note.left_behind) = (left_behind.is_none(), left_behind);
             return Ok(read);
         }
+        Err(Failure { cause: Cause::NoReport, .. }) if let Some(no_probe) = nodes::why_no_probe(kubernetes) => {
+            let NoProbe { why, next_step } = no_probe;
+            return Ok(without_probe(connection, kubernetes, Some(why.clone()), &why, next_step));
+        }
         probed => probed?,
     };
     let note = ProbeSummary::of_pod(&name, &connection.context, &probed);
@@ -501,6 +505,11 @@ pub(crate) async fn read_or_refused(
     let (diagnosis, report, cluster) =
         diagnosing.await.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
     Ok(NodeReading { report, diagnosis, note, existing_pods, cluster })
+}
+
+/// Returns why no probe can run on a node. An archive can have a report of such a node, which was taken before.
+fn why_no_probe(call: &CallContext, kubernetes: &Node) -> Option<NoProbe> {
+    nodes::why_no_probe(kubernetes).filter(|_| call.settings.archive.is_none())
 }
 
 /// Adds the log of a failing container of NVIDIA's software from the API, if the probe could not read it on the node.

@@ -7,13 +7,12 @@ use diagnosis::explanation::types::{Cause, Explanation};
 use diagnosis::finding::{Diagnosis, Finding};
 use diagnosis::stack_stage::StackStage;
 use futures_util::{StreamExt, stream};
-use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::api::core::v1::Pod;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use syringe_core::classification::Severity;
-use syringe_core::facts::inventory::Inventory;
 use syringe_core::facts::kubernetes::pod::{ContainerLog, ContainerState, PodEvent, PodFacts, Termination};
-use syringe_core::report::{Section, Source};
+use syringe_core::report::Source;
 use syringe_core::section_name::SectionName;
 use syringe_core::unknown::Unknown;
 
@@ -31,12 +30,12 @@ use crate::terminal::page::Page;
 use crate::terminal::style::{Paint, paint};
 use crate::terminal::table::{age, second};
 use crate::tools::common_args::pod_name;
+use crate::tools::nodes_of_changes::{self, NodesOfChanges};
 use crate::tools::tool::Tool;
 use kube_read::Failure;
 use kube_read::client::api_error::section_unknown;
 use kube_read::client::connection::Connection;
 use kube_read::objects::capacity_shortage;
-use kube_read::objects::cordon;
 use kube_read::objects::label_selector::LabelSelector;
 use kube_read::objects::named_owner::NamedOwner;
 use kube_read::objects::node_conditions::{is_ready, pressure, why_not_ready};
@@ -147,6 +146,8 @@ pub struct PodExplanation {
     pub candidates_omitted: Option<usize>,
     /// How the node was read.
     pub probe: Option<ProbeSummary>,
+    /// The probes of other nodes, on which a Pending pod could start after a change.
+    pub other_probes: Vec<ProbeSummary>,
 }
 
 /// The pods of the owner that the caller named.
@@ -351,7 +352,8 @@ impl Tool for ExplainGpuPod {
             text.push_str("\n");
             text.push_unknown(unknown);
         }
-        text.push_str(&answer.probe.as_ref().map(foot).unwrap_or_default());
+        let probes = answer.probe.iter().chain(&answer.other_probes);
+        text.push_str(&probes.map(foot).collect::<String>());
         text
     }
 }
@@ -408,7 +410,10 @@ async fn explain_one(call: &CallContext, connection: &Connection, read: ReadPod)
         failure.to_string()
     });
     let pending = PendingPod::read(call, connection, object.as_ref(), &mut pod).await;
-    add_fault_of_node(call, connection, &mut pod).await;
+    let others = match &mut pod.capacity_shortage {
+        Some(shortage) => nodes_of_changes::check_changes(call, connection, shortage).await,
+        None => NodesOfChanges::default(),
+    };
     let node_data = read.as_ref().ok().map(|read| (&read.report, &read.diagnosis));
     let unread_reason = match &read {
         Ok(read) if read.report.source == Source::Api => why_unread(read),
@@ -448,6 +453,7 @@ async fn explain_one(call: &CallContext, connection: &Connection, read: ReadPod)
     let NodePart { stack, findings, omitted: findings_omitted, unknown, probe } = NodePart::of(read.ok(), &pod);
     let PendingPod { candidates, omitted, not_listed } = pending;
     let of_tool = unknown.into_iter().chain(no_events.map(|failure| section_unknown("events", &failure)));
+    explanation.unknown.extend(others.unknown);
     explanation.unknown.extend(of_tool.chain(not_listed.map(|why| Unknown::new("candidates", why))));
     let PodFacts { phase, node, .. } = pod;
     PodExplanation {
@@ -464,6 +470,7 @@ async fn explain_one(call: &CallContext, connection: &Connection, read: ReadPod)
         candidates,
         candidates_omitted: (omitted > 0).then_some(omitted),
         probe: probe.or(failed_probe),
+        other_probes: others.probes,
     }
 }
 
@@ -548,80 +555,6 @@ async fn read_node_of(
         classes.iter().find(|used| used.name == *class)?.handler.clone()
     });
     Ok(read)
-}
-
-/// Reads the node whose GPUs are not all allocatable and the nodes to uncordon, if a pod waits for them. Adds the most severe
-/// finding about the node to the shortage, and replaces changes that would use a faulty node or disturb a controller.
-async fn add_fault_of_node(call: &CallContext, connection: &Connection, pod: &mut PodFacts) {
-    let Some(shortage) = &mut pod.capacity_shortage else { return };
-    if let Some((unhealthy, node)) = shortage.unhealthy.as_mut().zip(shortage.unhealthy_node.as_ref())
-        && let Ok(object) = read_node::read_node_object(call, connection, node).await
-        && let Some(worst) = worst_of_node(call, connection, &object).await
-    {
-        unhealthy.push_str(&format!(": {} ({})", worst.title, worst.id));
-        let to_repair = format!("diagnose_gpu_node for {node}");
-        if let Some(change) = shortage.changes.iter_mut().find(|change| change.contains(&to_repair)) {
-            let action = worst.action.text.trim_end_matches('.');
-            *change = format!("repair the GPUs of {node} that are not allocatable: {action}");
-        }
-    }
-    for change in &mut shortage.changes {
-        let Some((label, node)) = wanted_of_hardware(change) else { continue };
-        let (label, node) = (label.to_owned(), node.to_owned());
-        let Ok(object) = read_node::read_node_object(call, connection, &node).await else { continue };
-        let ask = ReadRequest::everything_about(None);
-        let read = read_node::read_or_api_only(call, connection, &object, ExplainGpuPod::NAME, ask).await;
-        let inventory = read.as_ref().ok().and_then(|read| Section::data_of(&read.report.sections.inventory));
-        if inventory.is_some_and(|inventory| fulfils(inventory, &label)) {
-            *change = format!(
-                "restart feature discovery on {node} (delete its pod), and do not change the nodeSelector: {node} has the GPUs \
-                 of {label}, so the label of the node is out of date"
-            );
-        }
-    }
-    for change in &mut shortage.changes {
-        let Some(node) =
-            change.split_once("uncordon ").map(|(_, rest)| rest.split([',', ' ']).next().unwrap_or_default())
-        else {
-            continue;
-        };
-        let Ok(object) = read_node::read_node_object(call, connection, node).await else { continue };
-        if let Some(author) = cordon::author(&object) {
-            *change = format!("wait until the controller that has cordoned {node} has finished ({author})");
-        } else if let Some(worst) = worst_of_node(call, connection, &object).await {
-            let action = worst.action.text.trim_end_matches('.');
-            *change = format!("repair {node} before it is uncordoned: {} ({}). {action}", worst.title, worst.id);
-        }
-    }
-}
-
-/// Returns the label of a nodeSelector that a change replaces with the label of the hardware, and the node that has
-/// this hardware.
-fn wanted_of_hardware(change: &str) -> Option<(&str, &str)> {
-    let (label, rest) = change.strip_prefix("change ")?.split_once(" in its nodeSelector: ")?;
-    let node = rest.split(' ').next()?;
-    rest.contains("(feature discovery sets this label").then_some((label, node))
-}
-
-/// Returns whether the GPUs of a node are those that a label of feature discovery describes.
-fn fulfils(inventory: &Inventory, label: &str) -> bool {
-    let gpus = &inventory.gpus;
-    match label.split_once('=') {
-        Some(("nvidia.com/gpu.product", product)) => {
-            let is_it = |name: &String| name.replace(' ', "-") == product;
-            !gpus.is_empty() && gpus.iter().all(|gpu| gpu.name.as_ref().is_some_and(is_it))
-        }
-        Some(("nvidia.com/gpu.count", count)) => count.parse() == Ok(gpus.len()),
-        _ => false,
-    }
-}
-
-/// Reads a node that is not the node of the pod, and returns its most severe finding, if it is critical.
-async fn worst_of_node(call: &CallContext, connection: &Connection, object: &Node) -> Option<Finding> {
-    let ask = ReadRequest::everything_about(None);
-    let read = read_node::read_or_api_only(call, connection, object, ExplainGpuPod::NAME, ask).await.ok()?;
-    let severe = read.diagnosis.findings.into_iter().filter(|finding| finding.severity >= Severity::Critical);
-    severe.min_by_key(|finding| std::cmp::Reverse(finding.severity))
 }
 
 /// The part of the answer about the node of the pod; empty if the node was not read.
@@ -743,22 +676,8 @@ fn cause_word(cause: Cause) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use syringe_core::facts::inventory::GpuInventory;
 
     use super::*;
-
-    #[test]
-    fn a_label_of_the_hardware_is_compared_with_the_gpus() {
-        let change = "change nvidia.com/gpu.product=NVIDIA-L40S in its nodeSelector: gpu-1 has nvidia.com/gpu.product=NVIDIA-A10 (feature \
-                      discovery sets this label from the hardware), so that the pod can use gpu-1";
-        assert_eq!(wanted_of_hardware(change), Some(("nvidia.com/gpu.product=NVIDIA-L40S", "gpu-1")));
-        assert_eq!(wanted_of_hardware("change zone=a in its nodeSelector (gpu-1 has zone=b)"), None);
-        let gpu = GpuInventory { name: Some("NVIDIA L40S".into()), ..GpuInventory::default() };
-        let inventory = Inventory { gpus: vec![gpu.clone(), gpu], ..Inventory::default() };
-        let all = ["gpu.product=NVIDIA-L40S", "gpu.product=NVIDIA-A10", "gpu.count=2", "gpu.count=8", "gpu.family=ada"];
-        let found = all.map(|label| fulfils(&inventory, &format!("nvidia.com/{label}")));
-        assert_eq!(found, [true, false, true, false, false]);
-    }
 
     #[test]
     fn a_pod_is_named_as_for_kubectl() {

@@ -16,6 +16,7 @@ pub mod gpu_section;
 pub mod inspect_topology;
 pub mod kill_gpu_process;
 pub mod list_gpu_nodes;
+mod nodes_of_changes;
 mod one_or_many;
 mod operator_action;
 pub mod registry;

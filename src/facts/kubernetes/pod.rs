@@ -1,6 +1,8 @@
 //! `PodFacts`: facts from the Kubernetes API about one pod, its containers, events and logs.
 //! Types of its fields: `ContainerFacts`, `ContainerSpec`, `PodEvent`, `GpuHolder`, `CapacityShortage`, `Termination`.
 
+use std::fmt;
+
 use jiff::Timestamp;
 
 use crate::facts::kubernetes::linked_pod::LinkedPod;
@@ -141,6 +143,43 @@ pub struct Preemption {
     pub nominated_node: Option<String>,
 }
 
+/// A change that a pending pod needs, e.g. `free 2 nvidia.com/gpu on gpu-7`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Change {
+    pub text: String,
+    /// What is read on the node before the change is recommended.
+    pub check: Option<CheckBefore>,
+}
+
+/// What is read on a node before a change there is recommended.
+#[derive(Clone, Debug, PartialEq)]
+pub enum CheckBefore {
+    /// The change uncordons this node: whether it has a fault, or a controller cordoned it.
+    Uncordon(String),
+    /// The change repairs GPUs of this node that are not allocatable: which fault they have.
+    Repair(String),
+    /// The change replaces the label in the nodeSelector by that of the node: whether the label of the node is right.
+    Relabel { node: String, label: String },
+}
+
+impl<T: Into<String>> From<T> for Change {
+    fn from(text: T) -> Self {
+        Self { text: text.into(), check: None }
+    }
+}
+
+impl Change {
+    pub fn after(self, check: CheckBefore) -> Self {
+        Self { check: Some(check), ..self }
+    }
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.text)
+    }
+}
+
 /// The resources of GPU nodes compared with the requests of a pending pod, as texts.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct CapacityShortage {
@@ -148,8 +187,8 @@ pub struct CapacityShortage {
     pub problem: Option<String>,
     /// The shortage, e.g. `requests 4 nvidia.com/gpu on one node; the GPU node with most free, gpu-7, has 2`.
     pub shortage: String,
-    /// The required changes, e.g. `free 2 nvidia.com/gpu on gpu-7`.
-    pub changes: Vec<String>,
+    /// The required changes.
+    pub changes: Vec<Change>,
     /// Whether all changes are needed. If `false`, one of them is sufficient.
     pub needs_all: bool,
     /// Whether no node is large enough, or no node has the resource at all. In both cases, waiting does not help.

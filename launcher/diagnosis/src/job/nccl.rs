@@ -145,7 +145,10 @@ pub(super) fn read(members: &[Member]) -> Said {
     let accused: BTreeSet<usize> = said.odd.iter().map(|odd| odd.member).collect();
     if accused.len() > (members.len() / 2).clamp(1, MAX_ACCUSED) {
         said.odd.clear();
-        words.push(format!("It names {}, which is too many to suspect a single pod.", evidence::count(accused.len(), "pod")));
+        words.push(format!(
+            "It names {}, which is too many to suspect a single pod.",
+            evidence::count(accused.len(), "pod")
+        ));
     }
     if let Some(rank) = strange.first() {
         words.push(format!("{rank}: the address does not belong to exactly one pod of this job, so no pod is named."));

@@ -191,7 +191,9 @@ fn action_of(state: JobState, suspect: Option<&Suspect>, missing: &[u64], all_bl
     let (code, text) = match suspect.because {
         Suspicion::NeverStarted => (
             ActionCode::Watch,
-            format!("Find out with explain_gpu_pod why pod {pod} does not start, and let it start. The other pods wait for this pod."),
+            format!(
+                "Find out with explain_gpu_pod why pod {pod} does not start, and let it start. The other pods wait for this pod."
+            ),
         ),
         Suspicion::FailedFirst if is_fact(suspects::NODE) => (
             ActionCode::Watch,

@@ -6,7 +6,7 @@
 
 use std::cmp::Reverse;
 
-use syringe_core::facts::kubernetes::pod::CapacityShortage;
+use syringe_core::facts::kubernetes::pod::{CapacityShortage, Change, CheckBefore};
 
 use crate::objects::gpu_resource_names::is_gpu_resource;
 use crate::objects::pod_requests;
@@ -107,9 +107,10 @@ impl Nodes<'_> {
         });
         let changes = match &repairable {
             Some(node) => {
-                vec![format!("repair the GPUs of {node} that are not allocatable (diagnose_gpu_node for {node})")]
+                let text = format!("repair the GPUs of {node} that are not allocatable (diagnose_gpu_node for {node})");
+                vec![Change::from(text).after(CheckBefore::Repair(node.clone()))]
             }
-            None if never_fits => at_most.collect(),
+            None if never_fits => at_most.map(Change::from).collect(),
             None => self.changes(),
         };
         let exceeded = too_large.iter().map(|resource| {
@@ -275,7 +276,7 @@ impl Nodes<'_> {
                 [only] => format!("requests {asks}; {} advertises none", only.node),
                 all => format!("requests {asks}; none of the {} GPU nodes advertises any", all.len()),
             },
-            changes: vec![change],
+            changes: vec![change.into()],
             needs_all: true,
             // If no node has any GPU resource, a device plugin may still register.
             never_fits: !others.is_empty(),
@@ -394,12 +395,13 @@ impl Nodes<'_> {
     }
 
     /// Returns changes, each of which would be sufficient to start the pod.
-    fn changes(&self) -> Vec<String> {
+    fn changes(&self) -> Vec<Change> {
         if self.has_room().is_some() {
             return Vec::new();
         }
         let best = self.nearest();
-        let mut changes: Vec<String> = best.and_then(|best| self.free_more(best)).into_iter().collect();
+        let mut changes: Vec<Change> =
+            best.and_then(|best| self.free_more(best)).into_iter().map(Change::from).collect();
         changes.extend(self.lift_rejections());
         let lacks = |best: &Candidate| {
             let short = self.scarce.iter().map(|resource| ((*resource).clone(), free(best, resource).free));
@@ -407,7 +409,7 @@ impl Nodes<'_> {
             let can_shrink = !short.is_empty() && short.iter().all(|(_, free)| *free > 0);
             can_shrink.then(|| listed(short.into_iter()))
         };
-        changes.extend(best.and_then(lacks).map(|most| format!("request at most {most}")));
+        changes.extend(best.and_then(lacks).map(|most| format!("request at most {most}").into()));
         changes.truncate(MAX_CHANGES);
         changes
     }
@@ -437,14 +439,16 @@ impl Nodes<'_> {
     }
 
     /// Finds, for each kind of obstacle, the first node that has enough free resources and no other obstacle.
-    fn lift_rejections(&self) -> Vec<String> {
-        let mut lifted: Vec<(std::mem::Discriminant<RejectionReason>, String)> = Vec::new();
+    fn lift_rejections(&self) -> Vec<Change> {
+        let mut lifted: Vec<(std::mem::Discriminant<RejectionReason>, Change)> = Vec::new();
         for candidate in self.candidates.iter().filter(|candidate| self.fits(candidate)) {
             let [rejection] = candidate.rejections.as_slice() else { continue };
             let kind = std::mem::discriminant(rejection);
             if !lifted.iter().any(|(known, _)| *known == kind) {
                 let free = self.scarce.iter().map(|resource| ((*resource).clone(), free(candidate, resource).free));
-                lifted.push((kind, format!("{}, which has {} free", remedy(rejection, &candidate.node), listed(free))));
+                let remedy = remedy(rejection, &candidate.node);
+                let text = format!("{}, which has {} free", remedy.text, listed(free));
+                lifted.push((kind, Change { text, ..remedy }));
             }
         }
         lifted.into_iter().map(|(_, change)| change).collect()
@@ -487,17 +491,18 @@ fn is_state(label: &str) -> bool {
         && ["wait", ".state", "-state", ".ready", "gpu.deploy."].iter().any(|part| key.contains(part))
 }
 
-/// Returns the change for a cordoned node. A person or a controller has cordoned it for a reason that is not known
-/// here.
-pub(crate) fn uncordon(node: &str) -> String {
-    format!("if nothing is wrong with it (diagnose_gpu_node shows this, and who cordoned it), uncordon {node}")
+/// Returns the change for a cordoned node. A person or a controller has cordoned it for a reason that is not known here.
+pub(crate) fn uncordon(node: &str) -> Change {
+    let text =
+        format!("if nothing is wrong with it (diagnose_gpu_node shows this, and who cordoned it), uncordon {node}");
+    Change::from(text).after(CheckBefore::Uncordon(node.to_owned()))
 }
 
 /// Returns the change that removes an obstacle.
-fn remedy(rejection: &RejectionReason, node: &str) -> String {
-    match rejection {
+fn remedy(rejection: &RejectionReason, node: &str) -> Change {
+    let text = match rejection {
         RejectionReason::NotReady => format!("repair {node} (not Ready)"),
-        RejectionReason::Cordoned => uncordon(node),
+        RejectionReason::Cordoned => return uncordon(node),
         RejectionReason::Taint(taint) => format!("tolerate the taint {taint} of {node}"),
         RejectionReason::Label { wanted, .. } if is_of_machine(wanted) => {
             format!(
@@ -522,10 +527,11 @@ fn remedy(rejection: &RejectionReason, node: &str) -> String {
             let has = found
                 .as_ref()
                 .map_or_else(|| format!("{node} does not have this label"), |found| format!("{node} has {found}"));
-            format!(
+            let text = format!(
                 "change {wanted} in its nodeSelector: {has} (feature discovery sets this label from the hardware), so that the pod can \
                     use {node}"
-            )
+            );
+            return Change::from(text).after(CheckBefore::Relabel { node: node.to_owned(), label: wanted.clone() });
         }
         RejectionReason::Label { wanted, found: Some(found) } => {
             format!(
@@ -537,7 +543,8 @@ fn remedy(rejection: &RejectionReason, node: &str) -> String {
             let has = found.replacen("the node", node, 1);
             format!("change {wanted} in the pod's node affinity: {has}; so that the pod can use {node}")
         }
-    }
+    };
+    text.into()
 }
 
 #[cfg(test)]
@@ -548,6 +555,10 @@ mod tests {
 
     const GPU: &str = "nvidia.com/gpu";
     const SHORT: &str = "0/6 nodes are available: 4 Insufficient nvidia.com/gpu, 2 node(s) were unschedulable.";
+
+    fn texts(room: &CapacityShortage) -> Vec<&str> {
+        room.changes.iter().map(|change| change.text.as_str()).collect()
+    }
 
     fn node(name: &str, free: u128, rejections: Vec<RejectionReason>) -> Candidate {
         let used_by = if free < 8 { vec![format!("ml/train-0 ({} {GPU})", 8 - free)] } else { Vec::new() };
@@ -595,7 +606,7 @@ mod tests {
             "if nothing is wrong with it (diagnose_gpu_node shows this, and who cordoned it), uncordon gpu-8, which has 8 nvidia.com/gpu free",
             "request at most 2 nvidia.com/gpu",
         ];
-        assert_eq!(room.changes, changes);
+        assert_eq!(texts(&room), changes);
         assert_eq!(room.fits_now.as_deref(), Some("fits now: at most 2 nvidia.com/gpu in one pod (2 on gpu-7)"));
         assert!(!room.never_fits);
     }
@@ -603,7 +614,7 @@ mod tests {
     #[test]
     fn more_than_any_node_has_cannot_be_freed() {
         let room = find(&[node("gpu-1", 4, Vec::new())], &asks(16), Some(SHORT)).expect("a shortage");
-        assert_eq!(room.changes, ["request at most 8 nvidia.com/gpu in one pod: no GPU node has more"]);
+        assert_eq!(texts(&room), ["request at most 8 nvidia.com/gpu in one pod: no GPU node has more"]);
         assert_eq!(room.problem.as_deref(), Some("no node has 16 nvidia.com/gpu (most: 8)"));
         let mut both = asks(16);
         both.insert("cpu".into(), 96_000);
@@ -624,8 +635,8 @@ mod tests {
         let room = find(&[node("gpu-1", 2, Vec::new()), node("gpu-2", 5, Vec::new())], &both, Some(scheduler_message))
             .expect("a shortage");
         // gpu-2 has enough GPUs, but not enough CPUs.
-        assert_eq!(room.changes[0], "free 16 cpu on gpu-2 (used by ml/train-0 (3 nvidia.com/gpu))");
-        assert_eq!(room.changes[1], "request at most 32 cpu");
+        assert_eq!(room.changes[0].text, "free 16 cpu on gpu-2 (used by ml/train-0 (3 nvidia.com/gpu))");
+        assert_eq!(room.changes[1].text, "request at most 32 cpu");
     }
 
     #[test]
@@ -636,12 +647,12 @@ mod tests {
         let room =
             find(&[dead], &asks(1), Some("0/1 nodes are available: 1 Insufficient nvidia.com/gpu.")).expect("none");
         assert_eq!(room.problem.as_deref(), Some("no GPU node advertises nvidia.com/gpu"));
-        assert!(room.changes[0].contains("run diagnose_gpu_node for gpu-1"), "{room:?}");
+        assert!(room.changes[0].text.contains("run diagnose_gpu_node for gpu-1"), "{room:?}");
         let mig = MilliValues::from([("nvidia.com/mig-1g.10gb".to_owned(), 1000)]);
         let scheduler_message = "0/1 nodes are available: 1 Insufficient nvidia.com/mig-1g.10gb.";
         let room = find(&[node("gpu-1", 8, Vec::new())], &mig, Some(scheduler_message)).expect("none");
         assert!(
-            room.changes[0].contains("request a resource that the GPU nodes advertise (nvidia.com/gpu)"),
+            room.changes[0].text.contains("request a resource that the GPU nodes advertise (nvidia.com/gpu)"),
             "{room:?}"
         );
     }
@@ -661,7 +672,7 @@ mod tests {
                      selected";
         assert_eq!(room.shortage, words);
         assert_eq!(
-            room.changes[0],
+            room.changes[0].text,
             "tolerate the taint team=vision:NoSchedule of gpu-1, which has 8 nvidia.com/gpu free"
         );
         assert_eq!(room.changes.len(), 3);

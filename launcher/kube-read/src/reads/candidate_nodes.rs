@@ -146,7 +146,7 @@ pub async fn not_offered(
     let shortage = CapacityShortage {
         problem: Some(format!("no node offers {resource}")),
         shortage: format!("requests {resource}, and {whole}"),
-        changes,
+        changes: changes.into_iter().map(Into::into).collect(),
         needs_all: false,
         never_fits: false,
         fits_now: None,

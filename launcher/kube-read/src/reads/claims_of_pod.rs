@@ -65,8 +65,8 @@ pub async fn shortage(connection: &Connection, pod: &Pod) -> Option<CapacityShor
             changes: vec![
                 "install the DRA driver of the devices (NVIDIA: k8s-dra-driver-gpu), or repair its kubelet plugin on the nodes if it is \
                  installed"
-                    .to_owned(),
-                "request the GPU as an extended resource (nvidia.com/gpu) instead of a claim".to_owned(),
+                    .into(),
+                "request the GPU as an extended resource (nvidia.com/gpu) instead of a claim".into(),
             ],
             ..CapacityShortage::default()
         });
@@ -118,9 +118,12 @@ fn unmet(claim: &Claim, selectors: &[String], slices: &[PublishedSpec]) -> Optio
     Some(CapacityShortage {
         problem: Some(format!("the selector of ResourceClaim {name} excludes all devices: {why}")),
         shortage: format!("ResourceClaim {name}: {why}"),
-        changes: vec![format!(
-            "correct the selector of ResourceClaim {name} (or of its template), or add nodes with such devices"
-        )],
+        changes: vec![
+            format!(
+                "correct the selector of ResourceClaim {name} (or of its template), or add nodes with such devices"
+            )
+            .into(),
+        ],
         never_fits: false,
         ..CapacityShortage::default()
     })
@@ -148,11 +151,11 @@ async fn held_elsewhere(connection: &Connection, claim: &Claim, slices: &[Publis
         pods => format!("it is reserved for {}", clean(&pods.join(", "), NAME)),
     };
     let held = format!("ResourceClaim {name} is allocated to a device of {node}, {state}; {users}");
-    let mut changes = vec![if is_cordoned { uncordon(&node) } else { format!("repair {node}") }];
+    let mut changes = vec![if is_cordoned { uncordon(&node) } else { format!("repair {node}").into() }];
     if pods.is_empty() {
         let delete = format!("kubectl -n {namespace} delete resourceclaim {name}");
-        changes
-            .push(format!("delete the claim and create it again, so that it is allocated on another node ({delete})"));
+        let text = format!("delete the claim and create it again, so that it is allocated on another node ({delete})");
+        changes.push(text.into());
     }
     Some(CapacityShortage { problem: Some(held.clone()), shortage: held, changes, ..CapacityShortage::default() })
 }

@@ -198,7 +198,8 @@ fn is_first_step(draft: &Draft) -> bool {
 
 /// Returns whether the reset or reboot of a plan would apply an unwanted change.
 fn is_precondition(draft: &Draft) -> bool {
-    draft.severity > Severity::Info && draft.action == ActionCode::Watch && draft.rule.in_plan == InPlan::Precondition
+    let only_adds_a_step = matches!(draft.action, ActionCode::Watch | ActionCode::UpdateSoftware);
+    draft.severity > Severity::Info && only_adds_a_step && draft.rule.in_plan == InPlan::Precondition
 }
 
 /// Returns the steps that come before a reset or reboot, because the reset or reboot would apply a change.

@@ -153,7 +153,8 @@ pub(super) fn of_node(node: &Node<'_>, drafts: &mut [Draft], whole: Whole) -> Pl
     if needs_cooling_before(planned(), urgency) {
         let hot = distinct(planned().filter(|draft| only_cools(draft)).map(Draft::label).collect());
         let gpus = evidence::gpus(&hot);
-        let cool = format!("Check the cooling of {gpus} now. Only this check is urgent: the drain can wait until jobs end.");
+        let cool =
+            format!("Check the cooling of {gpus} now. Only this check is urgent: the drain can wait until jobs end.");
         steps.insert(0, cool);
     }
     let before_plan = before_drain(node, &affected, urgency);

@@ -60,11 +60,14 @@ pub(super) fn of(case: &Case<'_>, message: &str) -> Vec<Blocker> {
     all.extend(pod.bound_devices.iter().filter(|device| !device.reasons_against.is_empty()).map(bound));
     all.extend(half_requests(case));
     let holders = pod.claim_holders.iter().take(NAMED).cloned().collect::<Vec<_>>().join("; ");
-    all.extend((message.contains("allocate all claims") && !holders.is_empty()).then(|| Blocker {
-        what: format!("devices that are allocated now: {holders}"),
-        advice: "If the pod needs one of these devices, it waits until the pod that uses the device has ended. If the \
+    all.extend((message.contains("allocate all claims") && !holders.is_empty()).then(|| {
+        Blocker {
+            what: format!("devices that are allocated now: {holders}"),
+            advice:
+                "If the pod needs one of these devices, it waits until the pod that uses the device has ended. If the \
                  claim of the waiting pod should not ask for such a device, correct the claim."
-            .to_owned(),
+                    .to_owned(),
+        }
     }));
     all
 }

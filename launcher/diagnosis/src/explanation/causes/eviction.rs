@@ -327,8 +327,7 @@ pub(crate) fn lost_by_a_reboot(case: &Case<'_>) -> Option<Explanation> {
     let container = end.container;
     let runs = case.pod.running().any(|(name, _)| name == container);
     let now = if runs { "; the container is running again" } else { "" };
-    let what =
-        format!("{} was rebooted (booted at {booted:.0}), and this ended container {container}{now}", case.node);
+    let what = format!("{} was rebooted (booted at {booted:.0}), and this ended container {container}{now}", case.node);
     let code = if runs { ActionCode::Watch } else { ActionCode::RestartPod };
     let recreate = if runs { "" } else { "Recreate the pod, if no controller does. " };
     Some(

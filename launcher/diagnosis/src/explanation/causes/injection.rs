@@ -278,7 +278,11 @@ fn library_elsewhere(case: &Case<'_>, spec: &ContainerSpec) -> Option<String> {
     let is_mounted = |one: &&str| spec.mounts.iter().any(|(path, _)| one.starts_with(path.trim_end_matches('/')));
     let has_it = folders.iter().any(|one| folder.ends_with(one.trim_end_matches('/')));
     (folders.iter().any(is_mounted) && !has_it).then(|| {
-        let system = host.operating_system.as_deref().map(|system| format!(" ({})", clean(system, MAX_NAME))).unwrap_or_default();
+        let system = host
+            .operating_system
+            .as_deref()
+            .map(|system| format!(" ({})", clean(system, MAX_NAME)))
+            .unwrap_or_default();
         format!(
             "Container {} looks for the libraries of the driver in {} (LD_LIBRARY_PATH), but on {}{system} these \
              libraries are in {}. Correct the library path or driver root of the container for this operating system.",

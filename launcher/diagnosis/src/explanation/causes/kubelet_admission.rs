@@ -222,7 +222,9 @@ fn none_free(case: &Case<'_>, message: &str) -> Refusal {
     let mut refusal = match free {
         Some(0) => Refusal::of_node(
             format!("{what}; all devices are allocated{}", placed_by(case)),
-            format!("Recreate the pod. The scheduler will choose a node with free GPUs, because {node} has no free GPU."),
+            format!(
+                "Recreate the pod. The scheduler will choose a node with free GPUs, because {node} has no free GPU."
+            ),
         ),
         Some(free) => Refusal::of_node(
             what,

@@ -151,7 +151,9 @@ fn action_of(told: &Told) -> Option<String> {
         return Some(format!("For pod {name}: {advice}"));
     }
     if let Some(command) = unread_log {
-        return Some(format!("The log of pod {name} could not be read (permission pods/log). Read it with: {command}."));
+        return Some(format!(
+            "The log of pod {name} could not be read (permission pods/log). Read it with: {command}."
+        ));
     }
     fails.then(|| format!("First find out why pod {name} does not become ready, or why it failed."))
 }

@@ -84,7 +84,9 @@ pub(crate) fn said_by_the_program(case: &Case<'_>) -> Option<Explanation> {
     let cause = if newer.is_some() { Cause::Application } else { cause };
     let note = match (without, holder, past, elsewhere.is_empty()) {
         (true, ..) => "; the pod requests no GPU".to_owned(),
-        (_, Some(holder), ..) => format!("; this container requests no GPU, but container {holder} of the pod requests the GPU"),
+        (_, Some(holder), ..) => {
+            format!("; this container requests no GPU, but container {holder} of the pod requests the GPU")
+        }
         (_, _, true, _) => "; the driver of its node works now".to_owned(),
         _ if not_given => "; the driver of its node has worked since before the container started".to_owned(),
         _ if newer.is_some() => String::new(),

@@ -7,7 +7,7 @@ use crate::messages::owners;
 use crate::messages::phrases::{self, Part, Phrase};
 use jiff::SignedDuration;
 use syringe_core::classification::ActionCode;
-use syringe_core::facts::kubernetes::pod::{CapacityShortage, PodEvent, Preemption};
+use syringe_core::facts::kubernetes::pod::{CapacityShortage, Change, PodEvent, Preemption};
 use syringe_core::text::{clean, clean_keeping_end};
 
 /// Event reasons with which the default scheduler, KAI Scheduler and YuniKorn report that no node fits.
@@ -416,6 +416,10 @@ const STAGES: [(&[&str], &str, &str); 8] = [
     ),
 ];
 
+fn listed(changes: &[Change], separator: &str) -> String {
+    changes.iter().map(|change| change.text.as_str()).collect::<Vec<_>>().join(separator)
+}
+
 /// Returns the meaning and the advice for a message about a stage of the scheduler, a queue or a registration.
 pub(crate) fn stage_of(message: &str) -> Option<(&'static str, &'static str)> {
     let lower = message.to_ascii_lowercase();
@@ -510,10 +514,10 @@ fn no_node_fits(case: &Case<'_>, message: &str) -> Explanation {
         }
         Some(CapacityShortage { changes, .. }) if changes.len() == 1 => format!("To start the pod, {}.", changes[0]),
         Some(CapacityShortage { changes, needs_all: true, .. }) => {
-            format!("To start the pod, do all of these: {}.", changes.join("; "))
+            format!("To start the pod, do all of these: {}.", listed(changes, "; "))
         }
         Some(CapacityShortage { changes, .. }) => {
-            format!("To start the pod, do one of these: {}.", changes.join("; "))
+            format!("To start the pod, do one of these: {}.", listed(changes, "; "))
         }
         None if other.is_empty() && with_room.is_some() => {
             let node = with_room.unwrap_or_default();
@@ -562,7 +566,7 @@ fn no_node_fits(case: &Case<'_>, message: &str) -> Explanation {
         _ => action,
     };
     // The messages of the pods that would provide the resource.
-    let told = room.map(|room| room.changes.join("\n")).filter(|_| room.is_some_and(|room| !room.never_fits));
+    let told = room.map(|room| listed(&room.changes, "\n")).filter(|_| room.is_some_and(|room| !room.never_fits));
     let known = |text: &String| {
         let parts = [Part::Volume, Part::Image, Part::Config, Part::Start];
         parts.into_iter().find_map(|part| phrases::known(part, text)).map(|phrase| phrase.meaning(text))
@@ -766,7 +770,9 @@ fn remedies(case: &Case<'_>, first: &Phrase, reasons: &[&str]) -> String {
         Some(taint) if taint.to_ascii_lowercase().contains("gpu") => {
             format!("the taint {taint} keeps pods that request no GPU off these nodes: do not tolerate it")
         }
-        Some(taint) => format!("if the pod is meant for the nodes with the taint {taint}, add a toleration of this taint"),
+        Some(taint) => {
+            format!("if the pod is meant for the nodes with the taint {taint}, add a toleration of this taint")
+        }
         None => phrases::lowercased(&phrase.action.replace("{namespace}", &case.pod.namespace)),
     };
     let all = distinct(reasons);

@@ -89,7 +89,7 @@ fn required_changes_contain_numbers() {
     let message = "0/6 nodes are available: 2 node(s) were unschedulable, 4 Insufficient nvidia.com/gpu. preemption: 0/6 nodes \
         are available: 4 No preemption victims found for incoming pod.";
     let shortage = "requests 4 nvidia.com/gpu on one node; the most that any GPU node has free is 2, on gpu-7";
-    let changes = vec!["free 2 nvidia.com/gpu on gpu-7".to_owned(), "uncordon gpu-8, which has 8 free".to_owned()];
+    let changes = vec!["free 2 nvidia.com/gpu on gpu-7".into(), "uncordon gpu-8, which has 8 free".into()];
     let pod = PodFacts {
         capacity_shortage: Some(CapacityShortage { shortage: shortage.into(), changes, ..CapacityShortage::default() }),
         preemption: Preemption { priority: Some(100), class: Some("batch".into()), ..Preemption::default() },

@@ -299,7 +299,7 @@ fn form(name: &str) -> String {
 
 /// Moves a difference into the finding that explains it: a finding about the same GPU, about a GPU that is gone, or
 /// about the driver or the devices of the node as a whole.
-pub(super) fn refine(_: &Node<'_>, drafts: &mut Vec<Draft>) {
+pub(super) fn refine(node: &Node<'_>, drafts: &mut Vec<Draft>) {
     let rules = || RULES.iter().chain(kubernetes::RULES).chain([&DISAGREE, &SWITCH_MISSING, &GPU_MISSING]);
     let is_difference = |draft: &Draft| rules().any(|rule| rule.id == draft.rule.id);
     let (differences, mut causes): (Vec<Draft>, Vec<Draft>) =
@@ -307,8 +307,10 @@ pub(super) fn refine(_: &Node<'_>, drafts: &mut Vec<Draft>) {
     for difference in differences {
         let explains = |cause: &&mut Draft| {
             let same_gpu = difference.names_gpu() && cause.names_gpu() && cause.scope.gpu == difference.scope.gpu;
-            let gone =
-                !difference.names_gpu() && cause.severity >= Severity::Critical && cause.rule.class == Class::Hardware;
+            let is_lost = || node.gpus.iter().any(|gpu| !gpu.answers && cause.is_on(gpu));
+            let gone = !difference.names_gpu()
+                && cause.severity >= Severity::Critical
+                && (cause.rule.class == Class::Hardware || is_lost());
             let is_whole = !cause.names_gpu() || cause.rule.about == About::Unavailable;
             let whole = is_whole && explained_by(difference.rule.about).contains(&cause.rule.about);
             let is_grave = cause.severity >= difference.severity && cause.severity > Severity::Info;

@@ -55,7 +55,7 @@ const LARGEST: &[(&str, f64)] = &[
     ("uncorrected", 1e6),
     ("corrected", 1e9),
     ("uncorrectable", 1e6),
-    ("correctable", 1e6),
+    ("remapped_rows.correctable", 1e6),
     ("single_bit", 1e6),
     ("double_bit", 1e6),
     ("histogram.max", 1e5),

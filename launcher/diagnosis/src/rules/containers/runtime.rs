@@ -14,7 +14,7 @@ use jiff::SignedDuration;
 use syringe_core::classification::{ActionCode, Severity};
 use syringe_core::facts::container_runtime::{ContainerRuntime, RuntimeHandler};
 use syringe_core::facts::kubernetes::node::KubernetesFacts;
-use syringe_core::facts::kubernetes::node::{Component, PodWarning, RuntimeClassUse};
+use syringe_core::facts::kubernetes::node::{Component, NvidiaPod, PodWarning, RuntimeClassUse};
 use syringe_core::section_name::SectionName;
 use syringe_core::unknown::Unknown;
 
@@ -82,11 +82,29 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
         used(node.kubernetes, runtime).iter().filter_map(|used| handler(node, runtime, used)).collect();
     drafts.extend(unused_handler(node, runtime));
     if drafts.is_empty() {
+        drafts.extend(toolkit_without_handler(node, runtime));
         drafts.extend(not_loaded(node, runtime));
         drafts.extend(plugin_runtime(node, runtime));
     }
     drafts.extend(restarted(node, runtime));
     drafts
+}
+
+/// Finds a node with a pod of the container toolkit whose containerd has no handler of NVIDIA and resolves no CDI devices:
+/// something replaced the configuration after the toolkit had written it.
+fn toolkit_without_handler(node: &Node<'_>, runtime: &ContainerRuntime) -> Option<Draft> {
+    let has_handler = runtime.handlers.iter().any(RuntimeHandler::is_nvidia);
+    if runtime.name != "containerd" || !runtime.complete || has_handler || runtime.cdi_enabled != Some(false) {
+        return None;
+    }
+    let settled = |pod: &&NvidiaPod| node.age(pod.created).is_some_and(|age| age > SETTLING);
+    let pod = pods::of(node, Component::ContainerToolkit).find(|pod| pod.ready && settled(pod))?;
+    let draft = Draft::on_node(HANDLER_MISSING)
+        .with_severity(Severity::Warning)
+        .with_evidence(format!("{}: no handler of NVIDIA, and CDI is off", configuration(runtime)))
+        .with_evidence(format!("pod {} of the container toolkit is ready", pods::name(pod)));
+    let draft = draft.with_all_evidence(order::written_after_toolkit(node));
+    Some(draft.with_action(ActionCode::UpdateSoftware, WRITTEN_AGAIN))
 }
 
 /// Finds a handler of NVIDIA that no pod uses now and whose program does not exist. If the node has
@@ -321,6 +339,12 @@ fn not_loaded(node: &Node<'_>, runtime: &ContainerRuntime) -> Option<Draft> {
     Some(draft.with_severity(Severity::Info).with_action(ActionCode::None, watch))
 }
 
+/// Returns whether all GPUs are in MIG mode and have no MIG devices: the plugin has nothing to register.
+fn has_only_empty_mig(node: &Node<'_>) -> bool {
+    let gpus = node.mig().map(|mig| mig.gpus.as_slice()).unwrap_or_default();
+    !gpus.is_empty() && gpus.iter().all(|gpu| gpu.mode.is_some_and(|mode| mode.current) && gpu.devices.is_empty())
+}
+
 /// Returns a finding if a device plugin uses a default handler that is not NVIDIA's, and so gets neither the driver
 /// libraries nor the devices. A plugin that gets them in another way (for example from a volume of the driver root, as
 /// on GKE) registers with the kubelet and is excluded.
@@ -329,7 +353,7 @@ fn plugin_runtime(node: &Node<'_>, runtime: &ContainerRuntime) -> Option<Draft> 
     let registered = node.kubelet()?.registered.iter().any(|of| of.resource.starts_with("nvidia.com/"));
     // If NVIDIA's runtime is not installed, the plugin gets the driver in another way, or the cause is different.
     let installed = runtime.handlers.iter().any(RuntimeHandler::is_nvidia);
-    if !node.advertises_no_gpus() || registered || !installed {
+    if !node.advertises_no_gpus() || registered || !installed || has_only_empty_mig(node) {
         return None;
     }
     let now = node.kubernetes.read_at.or(node.now);

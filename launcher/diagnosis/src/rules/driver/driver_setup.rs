@@ -5,6 +5,8 @@ use crate::evidence;
 use crate::input::node::Node;
 use crate::rule::{DEBUG_DOC, Draft, NVML_DOC, rules};
 use crate::rules::driver::driver_not_loaded;
+use jiff::SignedDuration;
+use syringe_core::classification::Severity;
 use syringe_core::facts::driver_load::DriverLoad;
 
 rules! {
@@ -16,7 +18,7 @@ rules! {
         UpdateSoftware "Complete the update of the driver on {node}, or revert it, before the next reboot: the module on disk does not work with \
             the library, and after a reboot no GPU can be used.",
         means "An update of the driver has replaced the kernel module on disk, but not the library. The loaded module still works.",
-        reads "host.driver";
+        reads "host.driver", in_plan Precondition;
     LIBRARY_NEWER: "driver-library-newer" Warning Driver NVML_DOC, "The driver library on disk is newer than the loaded kernel module",
         DrainAndReboot "Drain and reboot {node}, or reload the nvidia modules: new containers get the library on disk, which does not work \
             with the loaded module. Containers that are running continue.",
@@ -60,7 +62,8 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
         drafts.push(Draft::on_node(NUMA_BALANCING).with_evidence("kernel.numa_balancing is on"));
     }
     let broken = node.driver.is_broken();
-    drafts.extend(host.driver_load.as_ref().filter(|_| host.driver.loaded.is_some()).and_then(denied));
+    drafts
+        .extend(host.driver_load.as_ref().filter(|_| host.driver.loaded.is_some()).and_then(|load| denied(node, load)));
     // NVML works, so the files may exist elsewhere (a driver container has its own /dev). Therefore this is only a
     // warning.
     if !host.device_nodes_missing.is_empty() && !broken && host.driver.loaded.is_some() {
@@ -88,13 +91,28 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     drafts
 }
 
-/// Finds a denial of NVIDIA's device files by SELinux.
-fn denied(load: &DriverLoad) -> Option<Draft> {
+/// Finds a denial of NVIDIA's device files to a container by SELinux.
+fn denied(node: &Node<'_>, load: &DriverLoad) -> Option<Draft> {
     let denial = load.selinux_denial.as_ref()?;
-    let is_device = denial.record.contains("nvidia") && denial.record.contains("chr_file");
-    let enforces = load.selinux.as_deref().is_none_or(|mode| mode == "enforcing");
-    (is_device && enforces).then(|| Draft::on_node(DENIED).with_evidence(driver_not_loaded::audit_line(denial)))
+    let has = |words: &str| denial.record.contains(words);
+    let is_of_container = CONTAINER_TYPES.iter().any(|kind| {
+        denial.record.split(' ').any(|word| {
+            word.strip_prefix("scontext=").is_some_and(|context| context.split(':').any(|part| part == *kind))
+        })
+    });
+    let enforces = load.selinux.as_deref().is_none_or(|mode| mode == "enforcing") && !has("permissive=1");
+    let is_recent = node.age(denial.at).is_none_or(|age| age <= RECENT_DENIAL);
+    (has("nvidia") && has("chr_file") && is_of_container && enforces).then(|| {
+        let severity = if is_recent { DENIED.severity } else { Severity::Info };
+        Draft::on_node(DENIED).with_severity(severity).with_evidence(driver_not_loaded::audit_line(denial))
+    })
 }
+
+/// Types of SELinux in which containers run.
+const CONTAINER_TYPES: [&str; 4] = ["container_t", "container_init_t", "container_device_t", "spc_t"];
+
+/// An older denial may be of a pod that no longer exists.
+const RECENT_DENIAL: SignedDuration = SignedDuration::from_hours(24);
 
 /// Returns the numbers of a driver version: `[570, 124, 6]`.
 fn version(text: &str) -> Vec<u32> {

@@ -2,6 +2,7 @@
 
 use crate::input::node::{Gpu, Node};
 use crate::rule::{Draft, NVML_DOC, PERSISTENCE_DOC, rules};
+use syringe_core::classification::Severity;
 
 rules! {
     PERSISTENCE: "persistence-off" Info Driver PERSISTENCE_DOC, "Persistence mode is off",
@@ -14,12 +15,12 @@ rules! {
         UpdateSoftware "Set the compute mode of {gpu} on {node} to Default (nvidia-smi -c DEFAULT).",
         means "The compute mode of the GPU is set to Prohibited: no CUDA program can start on it.",
         reads "inventory.compute_mode";
-    EXCLUSIVE: "shared-gpu-in-exclusive-mode" Info Driver NVML_DOC, "A GPU is offered to several pods, but accepts one process",
+    EXCLUSIVE: "shared-gpu-in-exclusive-mode" Warning Driver NVML_DOC, "A GPU is offered to several pods, but accepts one process",
         UpdateSoftware "Start the MPS control daemon on {node}, if the GPUs are shared with MPS. For time-slicing, set the compute mode of \
             {gpu} to Default (nvidia-smi -c DEFAULT): the second program on it gets the CUDA error 46.",
         means "The compute mode of the GPU is Exclusive Process, no MPS daemon is running, and the device plugin offers the GPU several times: \
             only the first program can use it.",
-        reads "inventory.compute_mode, host.daemons, kubelet.registered, kubelet.allocations";
+        reads "inventory.compute_mode, host.daemons, kubelet.registered, kubelet.allocations, kubernetes.labels.sharing_strategy";
     NO_MPS: "mps-daemon-missing" Warning Driver SHARING_DOC, "GPUs are shared by MPS, and no MPS daemon is running",
         UpdateSoftware "Check the pod of the MPS control daemon of {node} (mps-control-daemon of the device plugin: label \
             nvidia.com/mps.capable, its log), then start the pods with GPUs again: without the daemon, CUDA programs run without the limits \
@@ -51,13 +52,17 @@ fn exclusive(node: &Node<'_>) -> Vec<Draft> {
     let Some(kubelet) = node.kubelet().filter(|_| no_daemon) else { return Vec::new() };
     let by_name = kubelet.registered.iter().any(|one| one.resource.ends_with(".shared") && !one.devices.is_empty());
     let replicated = kubelet.allocations.iter().any(|one| one.replicas.is_some_and(|count| count > 1));
-    if !by_name && !replicated {
+    let by_label = node.kubernetes.labels.sharing_strategy.as_deref() == Some("time-slicing");
+    if !by_name && !replicated && !by_label {
         return Vec::new();
     }
+    // With MPS, the mode is right, and the daemon can be starting.
+    let severity = if by_label { Severity::Warning } else { Severity::Info };
     let is_exclusive =
         |gpu: &&Gpu| node.inventory_of(gpu).is_some_and(|one| one.compute_mode.as_deref() == Some("exclusive_process"));
     let line = "compute mode: exclusive_process; no MPS daemon is running, and the GPUs are offered several times";
-    node.gpus.iter().filter(is_exclusive).map(|gpu| Draft::on_gpu(EXCLUSIVE, gpu).with_evidence(line)).collect()
+    let draft = |gpu: &Gpu| Draft::on_gpu(EXCLUSIVE, gpu).with_severity(severity).with_evidence(line);
+    node.gpus.iter().filter(is_exclusive).map(draft).collect()
 }
 
 /// Finds a node whose device plugin shares the GPUs by MPS although the MPS daemon is not running. If the GPUs are in

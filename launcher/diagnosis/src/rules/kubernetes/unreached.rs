@@ -75,7 +75,7 @@ rules! {
         None "No action for {node} itself. The events show why the node was removed. To list the nodes of the cluster, run gpu-syringe nodes.",
         means "There is no Node object and no machine of this name, only events or a Lease.",
         reads "kubernetes.no_node, kubernetes.warnings, kubernetes.lease_renewed";
-    NOTICED: "node-warnings" Info Driver None, "Kubernetes reports warnings about the node",
+    NOTICED: "node-warnings" Warning Driver None, "Kubernetes reports warnings about the node",
         Watch "Read the messages: nothing else shows that they affect the GPUs of {node}.",
         means "In the last hours, the kubelet or a monitor reported warnings about a Ready node.",
         reads "kubernetes.warnings";
@@ -240,7 +240,11 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
         let absent =
             absent.into_iter().map(|line| format!("{line} (the kernel log covers this time, and has no such line)"));
         let noticed: Vec<String> = noticed.into_iter().chain(absent).collect();
-        drafts.extend((!noticed.is_empty()).then(|| Draft::on_node(NOTICED).with_all_evidence(noticed)));
+        let is_grave = node.kubernetes.warnings.iter().any(|event| is_grave(node, event));
+        let severity = if is_grave { Severity::Warning } else { Severity::Info };
+        let draft = || Draft::on_node(NOTICED).with_severity(severity).with_all_evidence(noticed.clone());
+        let draft = || if is_grave { draft().with_action(ActionCode::Watch, GRAVE_ADVICE) } else { draft() };
+        drafts.extend((!noticed.is_empty()).then(draft));
         drafts.extend(repeated);
     }
     drafts
@@ -307,6 +311,21 @@ const OF_STARTS: [&str; 7] = [
     "CheckLimitsForResolvConf",
     "PossibleMemoryBackedVolumesOnDisk",
 ];
+
+/// Reasons of warnings about a fault of the node that ends or stops programs.
+const GRAVE: [&str; 5] =
+    ["SystemOOM", "OOMKilling", "KernelOops", "FilesystemIsReadOnly", "FailedNodeAllocatableEnforcement"];
+
+/// A grave warning counts for this time.
+const GRAVE_FOR: SignedDuration = SignedDuration::from_hours(1);
+
+const GRAVE_ADVICE: &str = "Repair what the warning in the evidence reports on {node}, and look for programs that ended at its time. If memory ran out, set memory \
+    limits for the pods of {node}.";
+
+fn is_grave(node: &Node<'_>, event: &PodWarning) -> bool {
+    let age = pods::time_of_api(node).zip(event.last).map(|(now, last)| now.duration_since(last));
+    GRAVE.contains(&event.reason.as_str()) && age.is_some_and(|age| age < GRAVE_FOR)
+}
 
 /// Returns whether a warning about a Ready node is shown.
 fn is_noticed(node: &Node<'_>, event: &PodWarning) -> bool {

@@ -39,7 +39,11 @@ const MOST_BIT_ERRORS: f64 = 1e-12;
 const CORRECTED_RATES: [&str; 2] = ["effective", "symbol"];
 
 /// Counters of packets that were damaged or rejected.
-const DAMAGED_COUNTERS: [&str; 6] = ["naks_received", "naks_sent", "bad_tlp", "bad_dllp", "lcrc", "lane_error"];
+const DAMAGED_COUNTERS: [&str; 7] =
+    ["naks_received", "naks_sent", "bad_tlp", "bad_dllp", "lcrc", "lane_error", "receiver_error"];
+
+/// Counters of errors that the link did not correct.
+const UNCORRECTED: &str = "fatal";
 
 /// Minimum number of damaged packets per day for a bad link. The rule about the kernel's counters uses the same number
 /// of corrected errors.
@@ -85,11 +89,12 @@ fn damaged(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     let count = |name: &&'static str| {
         errors.get(*name).copied().filter(|count| *count >= MANY_PER_DAY).map(|count| (*name, count))
     };
-    let counted: Vec<(&str, u64)> = DAMAGED_COUNTERS.iter().filter_map(count).collect();
+    let fatal = errors.get(UNCORRECTED).copied().filter(|count| *count > 0).map(|count| (UNCORRECTED, count));
+    let counted: Vec<(&str, u64)> = fatal.into_iter().chain(DAMAGED_COUNTERS.iter().filter_map(count)).collect();
     let most = counted.iter().map(|(_, count)| *count).max()?;
     let days = node.counted_seconds().map(|seconds| seconds.div_ceil(86_400).max(1));
     let is_many = days.is_some_and(|days| most / days >= MANY_PER_DAY);
-    let severity = if is_many { Severity::Warning } else { Severity::Info };
+    let severity = if is_many || fatal.is_some() { Severity::Warning } else { Severity::Info };
     let lines = counted.iter().map(|(name, count)| format!("{name}: {count} since driver load"));
     Some(Draft::on_gpu(DAMAGED, gpu).with_severity(severity).with_all_evidence(lines))
 }

@@ -6,7 +6,9 @@ use crate::evidence;
 use crate::input::node::Node;
 use crate::input::timeline::{concerns, is_off_bus};
 use crate::rule::{AER_DOC, Draft, rules};
+use crate::rules::links::rdma_ports::{is_active, name_of};
 use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
+use syringe_core::facts::topology::NicPort;
 use syringe_core::kernel_log::host_lines;
 use syringe_core::pci::PciAddress;
 
@@ -42,23 +44,52 @@ pub(super) fn check(node: &Node<'_>) -> Option<Draft> {
         .filter(with_a_fall)
         .filter(|event| !is_elsewhere(node, event, &falls))
         .collect();
-    if others.is_empty() {
+    let ports = ports_beside(node, &falls);
+    if others.is_empty() && ports.is_empty() {
         return None;
     }
-    let with_another = |event: &&KernelEvent| others.iter().any(|other| at_once(event, other));
+    let with_port = !ports.is_empty();
+    let with_another = |event: &&KernelEvent| with_port || others.iter().any(|other| at_once(event, other));
     let of_port =
         |event: &&KernelEvent| event.kind == Kind::Aer && event.sub_code.as_deref() == Some("uncorrected_fatal");
-    let ports = node.timeline.current().filter(of_port).filter(with_another);
+    let dead_ports = node.timeline.current().filter(of_port).filter(with_another);
     let falls = falls.iter().copied().filter(with_another);
     let line = |event: &KernelEvent| {
         let place = event.pci_address.as_ref().map(|pci| format!(" at {}", pci.sysfs())).unwrap_or_default();
         format!("{}{place}", evidence::event(event))
     };
-    let events: Vec<&KernelEvent> = falls.chain(others.iter().copied()).chain(ports).collect();
+    let events: Vec<&KernelEvent> = falls.chain(others.iter().copied()).chain(dead_ports).collect();
     // None of the devices is returned because of this finding.
     let draft = Draft { is_outside: true, ..Draft::on_node(TOGETHER) };
     let draft = events.iter().fold(draft, |draft, event| draft.with_time_of(event));
-    Some(draft.with_all_evidence(events.into_iter().map(line)))
+    Some(draft.with_all_evidence(events.into_iter().map(line)).with_all_evidence(ports))
+}
+
+/// Devices below one PCIe switch have bus numbers that differ by at most this number.
+const BUSES_OF_SWITCH: u32 = 2;
+
+/// Returns the network ports without a link whose card is beside a GPU that fell off the bus, if most other ports have a
+/// link.
+fn ports_beside(node: &Node<'_>, falls: &[&KernelEvent]) -> Vec<String> {
+    let ports = node.topology().map(|topology| topology.nics.as_slice()).unwrap_or_default();
+    let is_dead = |port: &&NicPort| port.state.is_some() && !is_active(port);
+    let is_beside = |port: &&NicPort| {
+        let card = port.pci_address.as_ref().and_then(PciAddress::domain_and_bus);
+        falls
+            .iter()
+            .filter_map(|fall| fall.pci_address.as_ref()?.domain_and_bus())
+            .any(|(domain, bus)| card.is_some_and(|(own, card)| own == domain && card.abs_diff(bus) <= BUSES_OF_SWITCH))
+    };
+    let dead: Vec<&NicPort> = ports.iter().filter(is_dead).collect();
+    let beside: Vec<&NicPort> = dead.iter().copied().filter(is_beside).collect();
+    if dead.len() * 2 >= ports.len() {
+        return Vec::new();
+    }
+    let told = |port: &NicPort| {
+        let pci = port.pci_address.as_ref().map(|pci| format!(" at {}", pci.sysfs())).unwrap_or_default();
+        format!("{}{pci}: state {}", name_of(port), evidence::data(port.state.as_deref().unwrap_or_default()))
+    };
+    beside.into_iter().map(told).collect()
 }
 
 fn at_once(one: &KernelEvent, other: &KernelEvent) -> bool {

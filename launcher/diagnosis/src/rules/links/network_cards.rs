@@ -225,16 +225,21 @@ fn bonds(node: &Node<'_>) -> Vec<Draft> {
         let interfaces = topology.nics.iter().filter_map(|port| port.interface.as_ref());
         interfaces.into_iter().any(|interface| interface.bond.as_deref() == Some(bond))
     };
-    let degraded = topology.bonds.iter().filter(|bond| !bond.up.is_empty() && !bond.down.is_empty());
+    let degraded = topology.bonds.iter().filter(|bond| !bond.down.is_empty());
     let draft = |bond: &syringe_core::facts::topology::Bond| {
         // A second cable for the management network is optional.
-        let severity = if is_of_rdma(&bond.name) { Severity::Warning } else { Severity::Info };
+        let has_link = !bond.up.is_empty();
+        let severity = if is_of_rdma(&bond.name) || (bond.default_route && !has_link) {
+            Severity::Warning
+        } else {
+            Severity::Info
+        };
         let route = if bond.default_route { ", with the default route" } else { "" };
         let line = format!(
-            "{}{route}: no link at {}; link at {}",
+            "{}{route}: no link at {}; {}",
             evidence::data(&bond.name),
             evidence::names(&bond.down, 4),
-            evidence::names(&bond.up, 4)
+            if has_link { format!("link at {}", evidence::names(&bond.up, 4)) } else { "no other device".to_owned() }
         );
         Draft::on_node(BOND).with_severity(severity).with_evidence(line)
     };

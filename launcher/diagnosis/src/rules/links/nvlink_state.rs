@@ -320,6 +320,9 @@ fn growing(node: &Node<'_>, gpu: &Gpu) -> Vec<String> {
     sample.nvlink_errors.iter().filter(is_high).map(line).collect()
 }
 
+/// Counts within this factor are alike.
+const ALIKE: u64 = 10;
+
 /// Checks totals since the driver was loaded. One reading does not show whether they grow. Therefore only severe
 /// counters and outliers are high: counters far above the other links of the GPU or the links of other GPUs, and
 /// counters with a high mean rate. Also returns the other counters.
@@ -362,7 +365,10 @@ fn counters(node: &Node<'_>, gpu: &Gpu, topology: &GpuTopology) -> (High, Vec<St
         if of_it.is_empty() && is_usual {
             continue;
         }
-        if of_it.is_empty() && (SEVERE_COUNTERS.contains(&name) || (!of_all && is_far_above(count, others))) {
+        if of_it.is_empty() && SEVERE_COUNTERS.contains(&name) {
+            // The place of the fault follows from all links that count alike, not from the highest count.
+            of_it = groups.iter().copied().filter(|(other, _)| other.saturating_mul(ALIKE) >= count).collect();
+        } else if of_it.is_empty() && !of_all && is_far_above(count, others) {
             of_it = vec![(count, group)];
         }
         let is_severe = !of_it.is_empty();

@@ -117,11 +117,28 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
         drafts.extend(replays(node, gpu));
         drafts.extend(errors(node, gpu));
     }
+    if have_equal_widths(node, &drafts) {
+        let of_width = drafts.iter_mut().filter(|draft| draft.rule.id == WIDTH.id);
+        of_width.for_each(|draft| (draft.action, draft.advice) = (ActionCode::UpdateSoftware, ALL_ALIKE.to_owned()));
+    }
     drafts.extend(of_switches(node));
     drafts.extend(elsewhere(node));
     drafts.extend(links_elsewhere(node));
     drafts
 }
+
+/// If at least this many GPUs have the same width, they share the cause.
+const ALIKE_FROM: usize = 3;
+
+/// Returns whether all GPUs of the node lack the same lanes.
+fn have_equal_widths(node: &Node<'_>, drafts: &[Draft]) -> bool {
+    let widths: Vec<&Draft> = drafts.iter().filter(|draft| draft.rule.id == WIDTH.id).collect();
+    let is_same = |draft: &&&Draft| draft.evidence.first() == widths[0].evidence.first();
+    widths.len() >= ALIKE_FROM && widths.len() == node.gpus.len() && widths.iter().all(|draft| is_same(&draft))
+}
+
+const ALL_ALIKE: &str = "Drain {node}, and check the BIOS setting of the lanes (bifurcation) and the firmware of its board: all GPUs of {node} have the same \
+    number of lanes, so a fault of each GPU or slot is unlikely.";
 
 fn link(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     let now = node.telemetry_of(gpu)?;

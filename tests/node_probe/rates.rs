@@ -131,3 +131,15 @@ fn the_fields_of_thirty_six_links_are_read_in_two_calls() {
     let read = data(bench.run(&["topology"], &[]).report.sections.topology);
     assert_eq!(read.gpus[2].nvlinks[0].links.len(), 36);
 }
+
+#[test]
+fn every_counter_of_nvlink_5_is_read() {
+    let bench = Bench::with("gb200-4", |report: &mut Report| {
+        let group = &mut with(&mut report.sections.topology).gpus[2].nvlinks[0];
+        let table = include_str!("../../node-probe/src/nvml/read/nvlink5_counters.tsv").lines();
+        let names = table.filter_map(|row| row.split_once('\t')).map(|(_, name)| name.to_owned());
+        group.errors = names.zip(1..).collect();
+    });
+    let read = data(bench.run(&["topology"], &[]).report.sections.topology);
+    assert_eq!(read.gpus[2].nvlinks, data(bench.facts.sections.topology.clone()).gpus[2].nvlinks);
+}

@@ -40,7 +40,7 @@ pub(super) fn change(report: &mut Report, cluster: &mut KubernetesFacts) {
 /// Replaces InfiniBand by RoCE, and adds a bond of the management network.
 fn network(topology: &mut Topology) {
     for gpu in &mut topology.gpus {
-        gpu.c2c = Some(C2cLinks { count: 10, down: Vec::new(), megabytes_per_second: Some(44_712) });
+        gpu.c2c = Some(C2cLinks { count: 10, megabytes_per_second: Some(44_712), ..C2cLinks::default() });
     }
     for (at, port) in topology.nics.iter_mut().enumerate() {
         port.link_layer = Some("Ethernet".into());

@@ -508,6 +508,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
                     corrected_memory_errors: Some(0),
                     nvlink_errors: vec![LinkGrowth { links: vec![7], counter: "crc_flit".to_owned(), added: crc }],
                     throttled: vec![Violation { policy: "power".to_owned(), duration_ms: 310 }],
+                    ..Sample::default()
                 };
                 let counts = |gpu: &mut GpuTelemetry, sample| (gpu.pcie.replays, gpu.sample) = (Some(30), Some(sample));
                 h100(4).telemetry(1, |gpu| counts(gpu, grown(12, 340))).telemetry(2, |gpu| counts(gpu, grown(1, 2)))
@@ -518,5 +519,6 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
 /// Adds ten C2C links to a GPU.
 fn c2c(node: Node, gpu: u32, down: Vec<u32>) -> Node {
     let megabytes_per_second = (down.len() < 10).then_some(44_712);
-    node.topology(gpu, |gpu| gpu.c2c = Some(C2cLinks { count: 10, down, megabytes_per_second }))
+    let links = C2cLinks { count: 10, down, megabytes_per_second, ..C2cLinks::default() };
+    node.topology(gpu, |gpu| gpu.c2c = Some(links))
 }

@@ -27,6 +27,20 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
         healthy("c2c-links-not-used", "No C2C link of the node is active, so the board does not use them.")
             .must_not(["c2c-link-down"])
             .node(|| (0..2).fold(gb200(2), |node, gpu| c2c(node, gpu, (0..10).collect()))),
+        warning("c2c-errors-grow", "The links between GPU 1 and its CPU count errors now, those of GPU 0 only did so before.")
+            .must(finding("c2c-link-errors").gpu(1).severity(Warning).evidence(["C2C errors: 3 more in the last 1.0 s"]))
+            .must(finding("c2c-link-errors").gpu(0).severity(Info).evidence(["C2C replay: 7 since driver load"]))
+            .must_not(["c2c-link-down", "nvlink-errors"])
+            .node(|| {
+                let counted = |node: Node, gpu: u32, new| {
+                    let sample = Sample { window_ms: 1000, c2c_errors: Some(new), ..Sample::default() };
+                    let errors = BTreeMap::from([("replay".to_owned(), 7)]);
+                    c2c(node, gpu, Vec::new())
+                        .topology(gpu, |gpu| gpu.c2c.iter_mut().for_each(|links| links.errors.clone_from(&errors)))
+                        .telemetry(gpu, |gpu| gpu.sample = Some(sample))
+                };
+                counted(counted(gb200(2), 0, 0), 1, 3)
+            }),
         warning("nvlink-traffic-disabled", "The driver has disabled traffic on a link of GPU 2.")
             .must(finding("nvlink-traffic-disabled").gpu(2).evidence(["links 5: active"]))
             .must_not(["nvlink-down"])

@@ -228,7 +228,8 @@ impl Failure {
     pub fn with_state_afterwards(self, node: &str, state: &str) -> Self {
         let why = format!("{}; {state}", self.why.trim_end_matches('.'));
         let next_step = format!(
-            "Do not repeat the action before you know what happened: run diagnose_gpu_node for node {node} and compare the health, the \
+            "Do not repeat the action before you know what happened. Run diagnose_gpu_node for node {node}, and \
+            compare the health, the \
              kernel log and the processes of the GPU with the plan. The audit log (gpu-syringe audit) contains the action. A new call \
              makes a new plan from the state of the node, and asks for consent again."
         );

@@ -60,12 +60,12 @@ pub fn request_failed(connection: &Connection, what: String, error: &kube::Error
 const CERTIFICATES: [(&str, &str); 5] = [
     (
         "not valid for name",
-        "The certificate is for another name: use an address of the API server that it contains, or set tls-server-name of the \
-         cluster in the kubeconfig to one of its names.",
+        "The certificate is for another name. Use an address of the API server that the certificate contains, or set \
+         tls-server-name of the cluster in the kubeconfig to a name in the certificate.",
     ),
     (
         "NotValidYet",
-        "The certificate is not valid yet: compare the clock of this machine with the time, or renew the certificate of the API server.",
+        "The certificate is not valid yet: compare the clock of this machine with the correct time, or renew the certificate of the API server.",
     ),
     (
         "xpired",

@@ -52,8 +52,8 @@ pub fn prepare_plugin(kubeconfig: &mut Kubeconfig, user: &str) -> Result<(), Fai
                     if command.contains(['/', '\\']) { "" } else { " in PATH or the usual folders" }
                 ),
                 format!(
-                    "Install the plugin, or set its full path in the kubeconfig; a desktop MCP host may need \
-                     PATH set in its configuration.{}",
+                    "Install the plugin, or set its full path in the kubeconfig. A desktop MCP host may need PATH in \
+                     its configuration.{}",
                     hint.unwrap_or_default()
                 ),
             ))

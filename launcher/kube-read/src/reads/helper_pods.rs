@@ -63,7 +63,7 @@ pub(crate) async fn of_scheduling(connection: &Connection, object: &Pod, facts: 
         let role = if labels.iter().any(has) {
             "a scheduler created it for the pod".to_owned()
         } else if let Some(controller) = controller.filter(|name| is_start(name, &pod.metadata.name)) {
-            format!("it is a pod of {controller}, whose gate the pod has")
+            format!("it is a pod of {controller}, and the waiting pod has a gate of {controller}")
         } else {
             (asks_scheduler && is_of_scheduler(&pod, scheduler))
                 .then(|| format!("it is a pod of the scheduler {scheduler}"))?

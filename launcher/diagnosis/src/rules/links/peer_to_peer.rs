@@ -17,7 +17,8 @@ rules! {
         means "Two GPUs are connected by NVLink, but the driver does not let them read or write each other's memory: transfers between them \
             are slow.",
         reads "topology.p2p_lacking, topology.matrix";
-    UNEVEN: "peer-to-peer-uneven" Info Fabric NVML_DOC, "GPUs without NVLink lack peer-to-peer access that other pairs have, or it is switched off",
+    UNEVEN: "peer-to-peer-uneven" Info Fabric NVML_DOC, "GPUs without NVLink have no peer-to-peer access: other pairs \
+        have it, or a driver option disables it",
         Watch "If transfers between these GPUs of {node} are slow, check whether a driver option (NVreg_RegistryDwords) disables \
             peer-to-peer access. Also compare the BIOS settings of their slots. Without this access, NCCL sends the data through host memory.",
         means "A driver option switches peer-to-peer access off, or pairs of GPUs lack it although other pairs with the same connection have it.",

@@ -22,9 +22,10 @@ rules! {
 const MANY_CORRECTED: u64 = 100;
 
 const REPLACE_MODULE: &str = "Find the slot of the memory module in the evidence in the hardware log (BMC) of {node}, and replace the module at the next \
-     maintenance: so many corrected errors often precede an uncorrected one. This is not GPU memory.";
+     maintenance: so many corrected errors often precede an uncorrected error. This is not GPU memory.";
 
-const FEW_CORRECTED: &str = "No action now: the host memory of {node} corrected the errors. Watch whether they become more. This is not GPU memory.";
+const FEW_CORRECTED: &str = "No action now: the host memory of {node} corrected the errors. Watch whether the number \
+    of errors grows. This is not GPU memory.";
 
 /// Returns the number of corrected errors in one day: all of them if they are not older, or else the mean.
 fn corrected_in_a_day(events: &[&KernelEvent]) -> u64 {

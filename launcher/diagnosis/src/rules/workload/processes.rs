@@ -58,8 +58,9 @@ rules! {
         means "A process that belongs to no pod holds GPU memory. Kubernetes gives the same GPU to pods.",
         reads "processes.processes";
     GONE_POD: "process-of-deleted-pod" Warning Application None, "GPU memory is used by a process whose pod was deleted",
-        Watch "The pod of the process no longer exists on {node}, so the process should exit at once. If it is still there, find out what keeps it \
-            (its state and its parent, a container that was not removed), and end it on the host.",
+        Watch "The pod of the process no longer exists on {node}, so the process should exit at once. If the process \
+            is still there, find out the reason (its state, its parent, or a container that was not removed), and end \
+            the process on the host.",
         means "A process holds GPU memory, but its pod no longer exists on the node.",
         reads "processes.processes, kubernetes.live_pod_uids";
     UNACCOUNTED: "memory-unaccounted" Warning Driver DEBUG_DOC, "GPU memory is used, but no process accounts for it",

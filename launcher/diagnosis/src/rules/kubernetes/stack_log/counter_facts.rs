@@ -136,7 +136,7 @@ impl CounterFact {
             }
             Self::OpenModule => {
                 let open = host?.driver.flavor.as_deref() == Some("open");
-                said(open, "the loaded kernel module is the open one")
+                said(open, "the loaded kernel module is the open module")
             }
             Self::NoNouveau => said(host.is_some() && !has_module("nouveau"), "the module nouveau is not loaded now"),
             Self::VfioLoaded => said(has_module("vfio_pci"), "the module vfio-pci is loaded"),
@@ -154,8 +154,8 @@ impl CounterFact {
                 let (name, is) = handler(node, pod)?;
                 is.then(|| {
                     format!(
-                        "the handler {} of its pod is NVIDIA's runtime; it gives no driver to a container that is not privileged and \
-                         requests no GPU, where its configuration does not accept that",
+                        "the handler {} of its pod is NVIDIA's runtime. With some configurations, this runtime gives \
+                         no driver to a container that is not privileged and requests no GPU",
                         evidence::data(&name)
                     )
                 })

@@ -146,8 +146,9 @@ fn of_runtime(failing_pod: &FailingPod<'_>) -> Option<Reason> {
 /// Action if there is no driver image with the tag that the operator creates from the driver version, operating system
 /// and kernel.
 const NO_DRIVER_IMAGE: &str = "Choose a driver version that has an image for the operating system and kernel of {node} (the tag names them). \
-                               For precompiled images, which exist for some kernels only: boot such a kernel, or let the driver be \
-                               built on the node (driver.usePrecompiled=false). Otherwise correct the repository of the image.";
+                               Precompiled images exist only for some kernels: boot such a kernel, or let the driver \
+                               be built on the node (driver.usePrecompiled=false). Otherwise, correct the repository \
+                               of the image.";
 
 /// Returns why the scheduler does not assign the pod to a node, from its message.
 pub(crate) fn of_scheduler(message: &str) -> Option<Reason> {
@@ -182,7 +183,7 @@ fn of_last_words(message: &str) -> Option<Reason> {
     let told = lines.clone().next_back()?;
     let (line, cause) = match &reading {
         Some((line, reading)) => (*line, reading.quoted()),
-        None => (shapes::last_error(lines).unwrap_or(told), format!("its last words: \"{}\"", shapes::words_of(told))),
+        None => (shapes::last_error(lines).unwrap_or(told), format!("its last message: \"{}\"", shapes::words_of(told))),
     };
     let advice = match &reading {
         Some((_, reading)) => reading.advice,
@@ -308,8 +309,8 @@ const RECONCILE: &str = "operator-reconcile-failed";
 const DRIVER_IN_USE: &str = "driver-in-use";
 
 /// Action for a container of the stack that has no driver although NVIDIA's handler starts it.
-const WITHOUT_DRIVER: &str = "Find out why NVIDIA's runtime gives the pod no driver on {node}: whether the container asks for it \
-     (NVIDIA_VISIBLE_DEVICES, privileged, or accept-nvidia-visible-devices-envvar-when-unprivileged of the container toolkit), and whether the \
+const WITHOUT_DRIVER: &str = "Find out why NVIDIA's runtime gives the pod no driver on {node}. Check whether the \
+     container requests the driver (NVIDIA_VISIBLE_DEVICES, privileged, or accept-nvidia-visible-devices-envvar-when-unprivileged of the container toolkit), and whether the \
      toolkit finds the driver (root in nvidia-container-runtime/config.toml). Then delete the pod: a restart of its container keeps the old \
      runtime.";
 

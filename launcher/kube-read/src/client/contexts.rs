@@ -123,7 +123,10 @@ impl Contexts {
         let name = clean(name, 120);
         Err(Failure::new(
             "Choosing a kubeconfig context",
-            format!("a tool argument may not name the context '{name}', only these contexts: {}", self.names().join(", ")),
+            format!(
+                "a tool argument may not name the context '{name}', only these contexts: {}",
+                self.names().join(", ")
+            ),
             format!("Leave the context out, or start gpu-syringe with --allow-context {name}."),
         ))
     }

@@ -145,8 +145,11 @@ const TAINTS: [(&str, Rule); 5] = [
 const REMOVED_BY: [(&str, &str); 6] = [
     ("ToBeDeletedByClusterAutoscaler", "No action: the cluster autoscaler removes {node}."),
     ("karpenter.sh/disrupt", "No action: Karpenter removes {node} and creates another node if pods need it."),
-    ("aws-node-termination-handler/spot-itn", "No repair: {node} is a spot instance, and AWS takes it back within two \
-        minutes."),
+    (
+        "aws-node-termination-handler/spot-itn",
+        "No repair: {node} is a spot instance, and AWS takes it back within two \
+        minutes.",
+    ),
     (
         "aws-node-termination-handler/rebalance",
         "Move the jobs of {node} to other nodes: AWS expects to interrupt this spot instance.",

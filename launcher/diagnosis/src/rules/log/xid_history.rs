@@ -265,8 +265,11 @@ fn came_back(node: &Node<'_>, recurrence: &Recurrence<'_>) -> Option<Draft> {
     // If the fault has not been repaired yet, a reset is also needed. The vendor's field diagnostic includes a reset.
     let is_open = uncured > 0 && asks_for_reset(event) && family.action_if_back == ActionCode::UpdateSoftware;
     Some(match is_open {
-        true => draft.joined_with(ActionCode::DrainAndReset, "Move the workloads off {gpu} of {node}, then reset \
-            {gpu}."),
+        true => draft.joined_with(
+            ActionCode::DrainAndReset,
+            "Move the workloads off {gpu} of {node}, then reset \
+            {gpu}.",
+        ),
         false => draft,
     })
 }

@@ -60,7 +60,14 @@ pub(super) fn holders(node: &Node<'_>) -> Option<String> {
     let used = match processes {
         Some(0) => "no process was found on the GPUs".to_owned(),
         Some(count) => format!("{count} processes use the GPUs"),
-        None => return (!users.is_empty()).then(|| format!("loaded modules that use the nvidia module: {}", users.join(", "))),
+        None => {
+            return (!users.is_empty())
+                .then(|| format!("loaded modules that use the nvidia module: {}", users.join(", ")));
+        }
     };
-    Some(if users.is_empty() { used } else { format!("{used}; loaded modules that use the nvidia module: {}", users.join(", ")) })
+    Some(if users.is_empty() {
+        used
+    } else {
+        format!("{used}; loaded modules that use the nvidia module: {}", users.join(", "))
+    })
 }

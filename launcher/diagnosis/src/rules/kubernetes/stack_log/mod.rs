@@ -183,7 +183,9 @@ fn of_last_words(message: &str) -> Option<Reason> {
     let told = lines.clone().next_back()?;
     let (line, cause) = match &reading {
         Some((line, reading)) => (*line, reading.quoted()),
-        None => (shapes::last_error(lines).unwrap_or(told), format!("its last message: \"{}\"", shapes::words_of(told))),
+        None => {
+            (shapes::last_error(lines).unwrap_or(told), format!("its last message: \"{}\"", shapes::words_of(told)))
+        }
     };
     let advice = match &reading {
         Some((_, reading)) => reading.advice,

@@ -1,4 +1,4 @@
-//! `Sample`: how much the error and throttling counters of a GPU grew between two readings.
+//! `Sample`: how much the error and throttling counters of a GPU grew between two readings, and what the GPU did meanwhile.
 
 use syringe_macros::facts;
 
@@ -16,8 +16,31 @@ pub struct Sample {
     pub corrected_memory_errors: Option<u64>,
     /// Counters of NVLinks that grew.
     pub nvlink_errors: Vec<LinkGrowth>,
+    /// Number of new errors on the links between the GPU and the CPU of its module (C2C); `None` if there are no links.
+    pub c2c_errors: Option<u64>,
     /// Time in the window for which a policy reduced the clocks. A time of zero is omitted.
     pub throttled: Vec<Violation>,
+    /// What the GPU did in the window. Read only if the caller requests a window.
+    pub activity: Option<Box<Activity>>,
+}
+
+/// Work and traffic of a GPU in the window, as mean values (GPU performance monitoring of NVML, GPM; Hopper and later).
+#[facts(omit(Option))]
+pub struct Activity {
+    /// Share of the streaming multiprocessors (SMs) that were busy.
+    pub sm_percent: Option<f64>,
+    /// Share of the time in which the SMs used tensor cores.
+    pub tensor_percent: Option<f64>,
+    /// Used share of the bandwidth of the GPU memory.
+    pub memory_bandwidth_percent: Option<f64>,
+    /// PCIe traffic from the GPU, in MiB per second.
+    pub pcie_sent_mebibytes_per_second: Option<f64>,
+    /// PCIe traffic to the GPU, in MiB per second.
+    pub pcie_received_mebibytes_per_second: Option<f64>,
+    /// Traffic from the GPU on all NVLinks, in MiB per second.
+    pub nvlink_sent_mebibytes_per_second: Option<f64>,
+    /// Traffic to the GPU on all NVLinks, in MiB per second.
+    pub nvlink_received_mebibytes_per_second: Option<f64>,
 }
 
 /// NVLinks of one GPU whose counter grew by the same number.

@@ -66,8 +66,8 @@ pub struct GpuTopology {
     pub pcie_replays: Option<u64>,
 }
 
-/// The C2C links of one GPU (fields 170 to 172).
-#[facts(omit(Vec, Option))]
+/// The C2C links of one GPU (fields 170 to 172 and 231 to 233).
+#[facts(omit(Vec, Option, BTreeMap))]
 pub struct C2cLinks {
     /// Number of links.
     pub count: u32,
@@ -75,6 +75,9 @@ pub struct C2cLinks {
     pub down: Vec<u32>,
     /// Speed of the slowest active link.
     pub megabytes_per_second: Option<u32>,
+    /// Error counters that are not zero, by name, each the sum of all links since the driver was loaded: `crc`, `replay`,
+    /// `replay_back_to_back`.
+    pub errors: BTreeMap<String, u64>,
 }
 
 /// NVLinks of one GPU with identical values.

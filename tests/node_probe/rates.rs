@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
-use syringe_core::facts::rates::{LinkGrowth, Sample};
-use syringe_core::facts::telemetry::{GpuTelemetry, Violation};
-use syringe_core::report::{Report, Status};
+use syringe_core::facts::Unsupported;
+use syringe_core::facts::rates::{Activity, LinkGrowth, Sample};
+use syringe_core::facts::telemetry::{GpuTelemetry, Telemetry, Violation};
+use syringe_core::facts::topology::C2cLinks;
+use syringe_core::report::{Report, Section, Status};
 
 use crate::reading::{calls, with};
 use crate::{Bench, Run, data};
@@ -44,6 +46,7 @@ fn counters_that_are_not_zero_are_read_again_within_about_a_second() {
         corrected_memory_errors: Some(2),
         nvlink_errors: vec![links(&[3, 14], "crc_flit", 200), links(&[1], "replay", 6)],
         throttled: vec![violation("power", 100), violation("thermal", 400)],
+        ..Sample::default()
     };
     let (gpu, took) = telemetry(&counting(Some(grown.clone())), &["all"]);
     let sample = gpu.sample.expect("a sample");
@@ -130,4 +133,110 @@ fn the_fields_of_thirty_six_links_are_read_in_two_calls() {
     assert!(!all.iter().any(|call| call.starts_with("nvmlDeviceGetNvLinkState ")), "no state is read one by one");
     let read = data(bench.run(&["topology"], &[]).report.sections.topology);
     assert_eq!(read.gpus[2].nvlinks[0].links.len(), 36);
+}
+
+#[test]
+fn errors_of_c2c_links_are_read_again() {
+    let bench = |new, errors: &[(&str, u64)]| {
+        Bench::with("gb200-4", |report: &mut Report| {
+            let errors = errors.iter().map(|(name, count)| ((*name).to_owned(), *count)).collect();
+            let links = C2cLinks { count: 10, megabytes_per_second: Some(44_712), errors, ..C2cLinks::default() };
+            with(&mut report.sections.topology).gpus[2].c2c = Some(links);
+            let sample = Sample { window_ms: 900, c2c_errors: Some(new), ..Sample::default() };
+            with(&mut report.sections.telemetry).gpus[2].sample = Some(sample);
+        })
+    };
+    for new in [0, 5] {
+        let sample = telemetry(&bench(new, &[("replay", 3)]), &["all"]).0.sample.expect("a sample");
+        assert_eq!(sample.c2c_errors, Some(new));
+    }
+    assert_eq!(telemetry(&bench(5, &[]), &["all"]).0.sample, None, "no counter shows an error");
+}
+
+#[test]
+fn every_counter_of_nvlink_5_is_read() {
+    let bench = Bench::with("gb200-4", |report: &mut Report| {
+        let group = &mut with(&mut report.sections.topology).gpus[2].nvlinks[0];
+        let table = include_str!("../../node-probe/src/nvml/read/nvlink5_counters.tsv").lines();
+        let names = table.filter_map(|row| row.split_once('\t')).map(|(_, name)| name.to_owned());
+        group.errors = names.zip(1..).collect();
+    });
+    let read = data(bench.run(&["topology"], &[]).report.sections.topology);
+    assert_eq!(read.gpus[2].nvlinks, data(bench.facts.sections.topology.clone()).gpus[2].nvlinks);
+}
+
+/// Returns a node whose GPU 2 supports the reading of the activity.
+fn busy() -> (Bench, Activity) {
+    let activity = Activity {
+        sm_percent: Some(93.4),
+        tensor_percent: Some(41.2),
+        memory_bandwidth_percent: Some(0.0),
+        pcie_sent_mebibytes_per_second: Some(812.5),
+        pcie_received_mebibytes_per_second: Some(1290.0),
+        nvlink_sent_mebibytes_per_second: Some(181_220.1),
+        nvlink_received_mebibytes_per_second: None,
+    };
+    let sample = Sample { window_ms: 900, activity: Some(Box::new(activity.clone())), ..Sample::default() };
+    (counting(Some(sample)), activity)
+}
+
+/// Reads the telemetry twice. Returns the section, and the calls about the activity.
+fn sampled(bench: &Bench, args: &[&str], faults: &[(&str, &str)]) -> (Section<Telemetry>, Vec<String>) {
+    let path = bench.directory.path().join("calls");
+    let recorded = [("FAKE_NVML_CALLS", path.to_str().expect("UTF-8"))];
+    let report = bench.run(args, &[faults, &recorded].concat()).report;
+    let calls = std::fs::read_to_string(&path).expect("calls");
+    std::fs::remove_file(&path).expect("calls");
+    let calls = calls.lines().filter(|call| call.contains("Gpm")).map(str::to_owned).collect();
+    (report.sections.telemetry.expect("the section"), calls)
+}
+
+#[test]
+fn the_activity_is_read_if_the_caller_requests_a_window() {
+    let (bench, activity) = busy();
+    // The counters of this GPU are read twice in any case.
+    for args in [&["all"][..], &["telemetry"], &["telemetry", "--sample-seconds", "0"]] {
+        let (section, calls) = sampled(&bench, args, &[]);
+        let read = data(Some(section)).gpus.swap_remove(2).sample;
+        assert!(calls.is_empty() && read.is_none_or(|sample| sample.activity.is_none()), "{args:?}");
+    }
+    let (section, calls) = sampled(&bench, &["telemetry", "--sample-seconds", "1"], &[]);
+    assert_eq!(section.status, Status::Ok);
+    let read = data(Some(section));
+    let activities: Vec<_> = read.gpus.iter().map(|gpu| gpu.sample.clone().expect("a sample").activity).collect();
+    assert_eq!(activities[2].as_deref(), Some(&activity));
+    assert_eq!(activities.iter().flatten().count(), 1);
+    // GPUs before Hopper do not have it.
+    let others = [0, 1, 3, 4, 5, 6, 7].to_vec();
+    assert!(read.unsupported.contains(&Unsupported { gpus: others, fields: vec!["sample.activity".into()] }));
+    let count = |function: &str| calls.iter().filter(|call| call.split(' ').next() == Some(function)).count();
+    assert_eq!((count("nvmlGpmSampleAlloc"), count("nvmlGpmSampleFree")), (2, 2), "{calls:?}");
+}
+
+#[test]
+fn an_activity_that_the_driver_refuses_is_not_a_problem_and_one_that_fails_is() {
+    let (bench, _) = busy();
+    let hidden = [("FAKE_NVML_HIDE", "nvmlGpmQueryDeviceSupport")];
+    for (faults, is_problem) in [
+        (hidden, false),
+        ([("FAKE_NVML_FAIL", "nvmlGpmSampleGet=4")], false),
+        ([("FAKE_NVML_FAIL", "nvmlGpmMetricsGet=999")], true),
+    ] {
+        let (section, calls) = sampled(&bench, &["telemetry", "--sample-seconds", "1"], &faults);
+        assert_eq!(section.status == Status::Partial, is_problem, "{faults:?} {:?}", section.problems);
+        let of_calls = |function| calls.iter().filter(|call| call.starts_with(function)).count();
+        assert_eq!(of_calls("nvmlGpmSampleAlloc"), of_calls("nvmlGpmSampleFree"), "{faults:?}");
+        let read = data(Some(section));
+        let names = |gpus: &[u32], fields: &[String]| {
+            gpus.contains(&2) && fields.iter().any(|field| field == "sample.activity")
+        };
+        let is_named = if is_problem {
+            read.unread.iter().any(|one| names(&one.gpus, &one.fields))
+        } else {
+            read.unsupported.iter().any(|one| names(&one.gpus, &one.fields))
+        };
+        assert!(is_named, "{faults:?}");
+        let sample = read.gpus[2].sample.clone().expect("a sample");
+        assert_eq!((sample.activity, sample.pcie_replays), (None, Some(0)), "{faults:?}");
+    }
 }

@@ -457,7 +457,10 @@ fn a_gpu_that_is_excluded_or_draining_is_named_and_an_old_library_names_none() {
 fn c2c_links_and_links_without_traffic_are_read() {
     let bench = Bench::with("gb200-4", |report| {
         let gpus = &mut with(&mut report.sections.topology).gpus;
-        gpus[1].c2c = Some(C2cLinks { count: 10, down: vec![3, 7], megabytes_per_second: Some(44_712) });
+        let errors = [("crc", 1), ("replay", 12), ("replay_back_to_back", 4_000_000_000)];
+        let errors = errors.into_iter().map(|(name, count)| (name.to_owned(), count)).collect();
+        let links = C2cLinks { count: 10, down: vec![3, 7], megabytes_per_second: Some(44_712), errors };
+        gpus[1].c2c = Some(links);
         let mut quiet = gpus[2].nvlinks[0].clone();
         quiet.links = vec![gpus[2].nvlinks[0].links.pop().expect("a link")];
         quiet.traffic_disabled = true;
@@ -467,6 +470,11 @@ fn c2c_links_and_links_without_traffic_are_read() {
     let read = data(bench.run(&["topology"], &[]).report.sections.topology).gpus;
     assert_eq!((&read[0].c2c, &read[1].c2c), (&None, &given[1].c2c));
     assert_eq!(read[2].nvlinks, given[2].nvlinks);
+    // R570 has the links, but no fields for their errors.
+    let failing = "field 231=3,field 232=2,field 233=3";
+    let read = data(bench.run(&["topology"], &[("FAKE_NVML_FAIL", failing)]).report.sections.topology);
+    let without = given[1].c2c.clone().map(|links| C2cLinks { errors: Default::default(), ..links });
+    assert_eq!((&read.gpus[1].c2c, read.unread.len()), (&without, 0));
     // An old driver has no C2C fields.
     let read = data(bench.run(&["topology"], &[("FAKE_NVML_FAIL", "field 170=2")]).report.sections.topology);
     assert_eq!((&read.gpus[1].c2c, read.unread.len()), (&None, 0));

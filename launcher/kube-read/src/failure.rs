@@ -1,4 +1,5 @@
-//! `Failure`: what failed in a call, why, and the next step. `Cause`, `Policy`: causes that the program handles differently.
+//! `Failure`: what failed in a call, why, and the next step. `Cause`, `Policy`: causes that the program handles
+//! differently. `kube_reason`, `sign_in_reason`: the reason in an error of kube, as text.
 
 use std::fmt;
 
@@ -11,15 +12,16 @@ use crate::client::api_status::{foreign_response, is_not_a_status};
 pub struct Failure {
     /// The step that failed, with the names of the objects.
     pub what: String,
-    /// The reason, as text for the user, with the message of the component that failed or rejected the request. The program
-    /// itself uses `cause`.
+    /// The reason, as text for the user, with the message of the component that failed or rejected the request. The
+    /// program itself uses `cause`.
     pub why: String,
     pub next_step: String,
     /// The reason, as a value that the program evaluates.
     pub cause: Cause,
     /// Objects that are or may be left on the cluster.
     pub left_behind: Option<String>,
-    /// Whether a probe pod was created for the call and was certainly deleted. The pod's container stops a moment later.
+    /// Whether a probe pod was created for the call and was certainly deleted. The pod's container stops a moment
+    /// later.
     pub deleted: bool,
     /// A process of the probe that is still on the node, and how to find this process.
     pub process_left: Option<String>,
@@ -39,7 +41,8 @@ pub enum Cause {
     Usage,
     /// An action was sent to the node before the failure, so the action may have been done.
     ActionSent,
-    /// The cluster rejects the request because of credentials, quota or admission plugins, regardless of the probe method.
+    /// The cluster rejects the request because of credentials, quota or admission plugins, regardless of the probe
+    /// method.
     Refused,
     /// A policy of the cluster denies the probe. `next_step` contains what an administrator can change.
     Policy(Policy),
@@ -63,9 +66,11 @@ pub enum Cause {
     ImageUnavailable,
     /// Pulling the image is not allowed, and the image is not on the node.
     ImageNotOnNode,
-    /// node-probe cannot be uploaded to this node: no image can run node-probe, or there is no program for the architecture.
+    /// node-probe cannot be uploaded to this node: no image can run node-probe, or there is no program for the
+    /// architecture.
     Upload,
-    /// The archive has the objects of the node, but no report: the node could not be probed when the archive was written.
+    /// The archive has the objects of the node, but no report: the node could not be probed when the archive was
+    /// written.
     NoReport,
     /// No probe method works (`--via auto`).
     NoMethod { cluster_wide: bool },
@@ -174,7 +179,8 @@ impl Failure {
         json!({
             "error": format!("{what}: {}", why.trim_end_matches('.')),
             "next_step": next_step,
-            // `error` can contain messages of nodes, kubelets and registries. The next step is always a text of gpu-syringe.
+            // `error` can contain messages of nodes, kubelets and registries. The next step is always a text of
+            // gpu-syringe.
             "quoted": ["error"],
             // Without a probe, there is nothing to delete.
             "probe": has_probe.then(|| json!({ "deleted": deleted, "left_behind": left_behind, "process_left": process_left })),
@@ -222,7 +228,8 @@ impl Failure {
     pub fn with_state_afterwards(self, node: &str, state: &str) -> Self {
         let why = format!("{}; {state}", self.why.trim_end_matches('.'));
         let next_step = format!(
-            "Do not repeat the action before you know what happened: run diagnose_gpu_node for node {node} and compare the health, the \
+            "Do not repeat the action before you know what happened. Run diagnose_gpu_node for node {node}, and \
+            compare the health, the \
              kernel log and the processes of the GPU with the plan. The audit log (gpu-syringe audit) contains the action. A new call \
              makes a new plan from the state of the node, and asks for consent again."
         );
@@ -246,8 +253,8 @@ impl fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
-/// Returns why a credential plugin failed. kube's message contains the plugin's environment, arguments and output, which
-/// may include a credential.
+/// Returns why a credential plugin failed. kube's message contains the plugin's environment, arguments and output,
+/// which may include a credential.
 fn plugin_reason(error: &AuthError, plugin: Option<&str>) -> Option<String> {
     let plugin = plugin.map(|name| format!(" '{name}'")).unwrap_or_default();
     let outcome = match error {

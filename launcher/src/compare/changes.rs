@@ -277,6 +277,18 @@ mod tests {
     }
 
     #[test]
+    fn what_two_readings_of_one_gpu_show_is_not_compared() {
+        let of = |window_ms| {
+            let gpu = serde_json::json!({"uuid": "a", "pcie": {"replays": 4}, "sample": {"window_ms": window_ms}});
+            let data = serde_json::json!({"data": {"gpus": [gpu]}, "status": "ok", "duration_ms": 1});
+            let report = serde_json::json!({"sections": {"telemetry": data}});
+            NodeValues::of(&serde_json::from_value(report).expect("a report")).expect("values").gpus.remove(0).values
+        };
+        assert_eq!(of(950), of(1003));
+        assert!(of(950).contains_key("telemetry.pcie.replays"));
+    }
+
+    #[test]
     fn a_gpu_is_matched_once_and_by_the_best_key() {
         let old = [gpu("a", None, "1"), gpu("b", Some("s"), "2"), gpu("c", None, "3"), gpu("c", None, "4")];
         let new = [gpu("x", Some("s"), "1"), gpu("c", None, "9"), gpu("a", None, "2"), gpu("y", None, "3")];

@@ -9,7 +9,7 @@ use syringe_core::facts::kernel_log::KernelEvent;
 use syringe_core::report::{Report, Section};
 
 /// The first parts of paths whose values always change, or that are compared elsewhere.
-const VOLATILE: [&str; 21] = [
+const VOLATILE: [&str; 22] = [
     "telemetry.temperature",
     "telemetry.utilization",
     "telemetry.memory",
@@ -25,6 +25,7 @@ const VOLATILE: [&str; 21] = [
     "telemetry.throttling.active",
     "telemetry.throttling.reasons",
     "telemetry.pcie.generation",
+    "telemetry.sample",
     "host.uptime_seconds",
     "host.memory_available_bytes",
     "host.hugepages",

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use syringe_core::facts::clock_events::{IDLE, REASONS};
-use syringe_core::facts::rates::Sample;
+use syringe_core::facts::rates::{Activity, Sample};
 use syringe_core::facts::telemetry::{GpuTelemetry, Telemetry};
 use syringe_core::probe_command::{MAX_SAMPLE_SECONDS, ReadCommand};
 
@@ -26,11 +26,11 @@ pub struct TelemetryArgs {
     #[arg(value_name = "NODE", help = NODE_HELP, value_parser = node_name)]
     #[schemars(length(max = 253))]
     pub node_name: String,
-    /// Window of error rates
+    /// Window of error rates and activity
     #[arg(
         long,
         value_name = "SECONDS",
-        help = "Read the counters of errors and throttled time twice, this far apart: 0 (once) to 10; by default, only those not zero",
+        help = "Read the counters of errors and throttled time twice, this far apart: 0 (once) to 10; by default, only those not zero. Also shows the activity of SMs, tensor cores and memory, and the traffic",
         value_parser = clap::value_parser!(u8).range(0..=i64::from(MAX_SAMPLE_SECONDS))
     )]
     #[schemars(range(max = MAX_SAMPLE_SECONDS))]
@@ -72,11 +72,15 @@ impl GpuSection for TelemetrySection {
     const OPTIONAL: &'static [&'static str] = &["PState", "margin °C", "max MHz", "mem %", "PCIe", "limit W", "HBM °C"];
 
     fn after_table(&self, page: &mut Page) {
-        let mut rows = new_table(["gpu", "window", "new in this window"]);
+        let samples = || self.telemetry.gpus.iter().filter_map(|gpu| gpu.sample.as_ref());
+        let heads = ["gpu", "window", "new in this window", "activity"];
+        let shown = if samples().any(|sample| sample.activity.is_some()) { heads.len() } else { heads.len() - 1 };
+        let mut rows = new_table(heads.into_iter().take(shown));
         for gpu in &self.telemetry.gpus {
             let Some(sample) = &gpu.sample else { continue };
             let window = format!("{}.{} s", sample.window_ms / 1000, sample.window_ms % 1000 / 100);
-            rows.add_row([gpu.index.to_string(), window, growth(sample)]);
+            let activity = sample.activity.as_deref().map(activity).unwrap_or_default();
+            rows.add_row([gpu.index.to_string(), window, growth(sample), activity].into_iter().take(shown));
         }
         page.push_table(rows);
     }
@@ -107,7 +111,11 @@ impl Tool for GetGpuTelemetry {
 
 /// Returns the counters that increased, as text.
 fn growth(sample: &Sample) -> String {
-    let counts = [("PCIe replays", sample.pcie_replays), ("corrected memory errors", sample.corrected_memory_errors)];
+    let counts = [
+        ("PCIe replays", sample.pcie_replays),
+        ("corrected memory errors", sample.corrected_memory_errors),
+        ("C2C errors", sample.c2c_errors),
+    ];
     let counts = counts
         .into_iter()
         .filter_map(|(name, count)| count.filter(|count| *count > 0).map(|count| format!("{count} {name}")));
@@ -118,6 +126,24 @@ fn growth(sample: &Sample) -> String {
     let throttled = sample.throttled.iter().map(|one| format!("{} ms throttled: {}", one.duration_ms, one.policy));
     let all: Vec<String> = counts.chain(links).chain(throttled).collect();
     if all.is_empty() { "nothing".to_owned() } else { all.join("; ") }
+}
+
+/// Returns what the GPU did in the window, as text.
+fn activity(activity: &Activity) -> String {
+    let shares = [
+        ("SM", activity.sm_percent),
+        ("tensor", activity.tensor_percent),
+        ("memory bandwidth", activity.memory_bandwidth_percent),
+    ];
+    let shares = shares.into_iter().filter_map(|(name, share)| Some(format!("{name} {:.1} %", share?)));
+    let traffic = [
+        ("PCIe", activity.pcie_sent_mebibytes_per_second, activity.pcie_received_mebibytes_per_second),
+        ("NVLink", activity.nvlink_sent_mebibytes_per_second, activity.nvlink_received_mebibytes_per_second),
+    ];
+    let traffic = traffic.into_iter().filter_map(|(name, sent, received)| {
+        Some(format!("{name} {:.0} MiB/s sent, {:.0} MiB/s received", sent?, received?))
+    });
+    shares.chain(traffic).collect::<Vec<_>>().join(", ")
 }
 
 /// Returns the reasons for lower clocks. The text marks a limit that is not a fault, because the summary contains only
@@ -139,4 +165,24 @@ fn watts(milliwatts: Option<u32>) -> String {
 /// Returns the generation and width of a PCIe link as text.
 pub(super) fn pcie_link(generation: Option<u32>, width: Option<u32>) -> String {
     cell(generation.zip(width).map(|(generation, width)| format!("gen{generation} x{width}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Activity, Sample, activity, growth};
+
+    #[test]
+    fn a_window_is_described_by_what_grew_and_what_the_gpu_did() {
+        let sample = Sample { window_ms: 1000, pcie_replays: Some(0), c2c_errors: Some(4), ..Sample::default() };
+        assert_eq!(growth(&sample), "4 C2C errors");
+        let busy = Activity {
+            sm_percent: Some(93.44),
+            tensor_percent: Some(0.0),
+            pcie_sent_mebibytes_per_second: Some(812.5),
+            pcie_received_mebibytes_per_second: Some(90.1),
+            nvlink_sent_mebibytes_per_second: Some(7.0),
+            ..Activity::default()
+        };
+        assert_eq!(activity(&busy), "SM 93.4 %, tensor 0.0 %, PCIe 812 MiB/s sent, 90 MiB/s received");
+    }
 }

@@ -80,6 +80,9 @@ impl NvmlError {
         matches!(self, Self::NotReached(_))
     }
 
+    /// The value of `NVML_ERROR_NO_PERMISSION`.
+    pub(super) const NO_PERMISSION: Self = Self::Code(4);
+
     /// The value of `NVML_ERROR_NOT_SUPPORTED`.
     pub(super) const NOT_SUPPORTED: Self = Self::Code(3);
 

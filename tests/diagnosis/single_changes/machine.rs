@@ -6,6 +6,7 @@ use syringe_core::facts::inventory::Inventory;
 use syringe_core::facts::kubelet::Kubelet;
 use syringe_core::facts::kubernetes::daemon_set::{DaemonSetFacts, DaemonSetRole};
 use syringe_core::facts::kubernetes::node::{Component, KubernetesFacts, NvidiaPod, RuntimeClassUse};
+use syringe_core::facts::rates::{Activity, Sample};
 use syringe_core::facts::telemetry::Telemetry;
 use syringe_core::facts::topology::{Bond, C2cLinks, NicInterface, Topology};
 use syringe_core::report::{Report, Section};
@@ -19,7 +20,10 @@ pub(super) fn change(report: &mut Report, cluster: &mut KubernetesFacts) {
     let inventory: &mut Inventory = data(&mut sections.inventory);
     inventory.gpus.iter_mut().for_each(|gpu| gpu.virtualization_mode = Some("passthrough".into()));
     let telemetry: &mut Telemetry = data(&mut sections.telemetry);
-    telemetry.gpus.iter_mut().for_each(|gpu| gpu.fan_percent = Some(30));
+    for gpu in &mut telemetry.gpus {
+        gpu.fan_percent = Some(30);
+        gpu.sample = Some(sample());
+    }
     network(data(&mut sections.topology));
     let ecc: &mut Ecc = data(&mut sections.ecc);
     for gpu in &mut ecc.gpus {
@@ -37,10 +41,31 @@ pub(super) fn change(report: &mut Report, cluster: &mut KubernetesFacts) {
     kubernetes(cluster);
 }
 
+/// Returns the second reading of a healthy GPU, for a caller who requests it.
+fn sample() -> Sample {
+    let activity = Activity {
+        sm_percent: Some(93.4),
+        tensor_percent: Some(41.2),
+        memory_bandwidth_percent: Some(57.9),
+        pcie_sent_mebibytes_per_second: Some(812.0),
+        pcie_received_mebibytes_per_second: Some(1290.5),
+        nvlink_sent_mebibytes_per_second: Some(181_220.0),
+        nvlink_received_mebibytes_per_second: Some(180_914.5),
+    };
+    Sample {
+        window_ms: 1000,
+        pcie_replays: Some(0),
+        corrected_memory_errors: Some(0),
+        c2c_errors: Some(0),
+        activity: Some(Box::new(activity)),
+        ..Sample::default()
+    }
+}
+
 /// Replaces InfiniBand by RoCE, and adds a bond of the management network.
 fn network(topology: &mut Topology) {
     for gpu in &mut topology.gpus {
-        gpu.c2c = Some(C2cLinks { count: 10, down: Vec::new(), megabytes_per_second: Some(44_712) });
+        gpu.c2c = Some(C2cLinks { count: 10, megabytes_per_second: Some(44_712), ..C2cLinks::default() });
     }
     for (at, port) in topology.nics.iter_mut().enumerate() {
         port.link_layer = Some("Ethernet".into());

@@ -8,7 +8,7 @@
 //!   FAKE_NVML_FACTS=node.json ──▶ session ──▶ facts (one GPU's entry of every section)
 //!                                                 ▲
 //!   nvmlDeviceGet…(device, out) ──▶ ffi ──────────┘   system, device, telemetry, memory, fields, ecc, nvlink,
-//!                                                     topology, mig, processes: one file per family of functions
+//!                                                     gpm, topology, mig, processes: one file per family of functions
 //! ```
 //!
 //! Environment variables that control the library:
@@ -45,6 +45,7 @@ mod ecc;
 mod facts;
 mod failures;
 mod fields;
+mod gpm;
 mod memory;
 mod mig;
 mod modes;

@@ -20,14 +20,14 @@ const NVLINK5_COUNTERS: [(u32, &str); 15] = [
     (205, "vl15_dropped"),
     (206, "malformed_packets"),
     (207, "buffer_overrun"),
-    (208, "receive_errors"),
-    (209, "receive_remote_errors"),
-    (210, "receive_general_errors"),
+    (208, "receive"),
+    (209, "receive_remote"),
+    (210, "receive_general"),
     (211, "local_link_integrity"),
     (212, "transmit_discards"),
     (213, "link_recovery_successful"),
     (214, "link_recovery_failed"),
-    (215, "link_recovery_events"),
+    (215, "link_recovery"),
     (216, ""),
     (217, ""),
     (219, "effective_errors"),
@@ -146,6 +146,16 @@ pub(crate) fn field(gpu: &Gpu<'_>, id: u32, scope: u32) -> Option<Answer<Value>>
         172 => c2c_link(gpu, scope)
             .and_then(|(links, is_up)| links.megabytes_per_second.filter(|_| is_up).ok_or(NOT_SUPPORTED))
             .map(Value::Unsigned),
+        // NVML_FI_DEV_C2C_LINK_ERROR_INTR, _REPLAY, _REPLAY_B2B
+        231..=233 if driver_branch(gpu.report) < Some(575) => Err(INVALID_ARGUMENT),
+        231 => c2c_link(gpu, scope).map(|(links, _)| {
+            let new = rates::added(gpu, &format!("c2c {scope}"), |sample| sample.c2c_errors.unwrap_or(0));
+            // All new errors are those of one link.
+            Value::Unsigned((c2c_errors(links, scope, "crc") + if scope == 1 { new } else { 0 }) as u32)
+        }),
+        232 => c2c_link(gpu, scope).map(|(links, _)| Value::Unsigned(c2c_errors(links, scope, "replay") as u32)),
+        233 => c2c_link(gpu, scope)
+            .map(|(links, _)| Value::Unsigned(c2c_errors(links, scope, "replay_back_to_back") as u32)),
         // NVML_FI_DEV_NVSWITCH_CONNECTED_LINK_COUNT
         147 => groups(gpu).map(|groups| {
             let switched = groups.iter().filter(|group| group.remote_type.as_deref() == Some("switch"));
@@ -176,6 +186,17 @@ fn c2c<'r>(gpu: &Gpu<'r>) -> Answer<&'r C2cLinks> {
 fn c2c_link<'r>(gpu: &Gpu<'r>, link: u32) -> Answer<(&'r C2cLinks, bool)> {
     let links = c2c(gpu)?;
     if link < links.count { Ok((links, !links.down.contains(&link))) } else { Err(INVALID_ARGUMENT) }
+}
+
+/// Returns the errors of a C2C link. The facts have the sum of all links: here, one error is that of the second link, and the
+/// others are those of the first link.
+fn c2c_errors(links: &C2cLinks, link: u32, name: &str) -> u64 {
+    let sum = links.errors.get(name).copied().unwrap_or(0);
+    match link {
+        0 => sum.saturating_sub(1),
+        1 => sum.min(1),
+        _ => 0,
+    }
 }
 
 /// Returns the counter and the link of a field that exists for each of the first twelve links.

@@ -27,6 +27,20 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
         healthy("c2c-links-not-used", "No C2C link of the node is active, so the board does not use them.")
             .must_not(["c2c-link-down"])
             .node(|| (0..2).fold(gb200(2), |node, gpu| c2c(node, gpu, (0..10).collect()))),
+        warning("c2c-errors-grow", "The links between GPU 1 and its CPU count errors now, those of GPU 0 only did so before.")
+            .must(finding("c2c-link-errors").gpu(1).severity(Warning).evidence(["C2C errors: 3 more in the last 1.0 s"]))
+            .must(finding("c2c-link-errors").gpu(0).severity(Info).evidence(["C2C replay: 7 since driver load"]))
+            .must_not(["c2c-link-down", "nvlink-errors"])
+            .node(|| {
+                let counted = |node: Node, gpu: u32, new| {
+                    let sample = Sample { window_ms: 1000, c2c_errors: Some(new), ..Sample::default() };
+                    let errors = BTreeMap::from([("replay".to_owned(), 7)]);
+                    c2c(node, gpu, Vec::new())
+                        .topology(gpu, |gpu| gpu.c2c.iter_mut().for_each(|links| links.errors.clone_from(&errors)))
+                        .telemetry(gpu, |gpu| gpu.sample = Some(sample))
+                };
+                counted(counted(gb200(2), 0, 0), 1, 3)
+            }),
         warning("nvlink-traffic-disabled", "The driver has disabled traffic on a link of GPU 2.")
             .must(finding("nvlink-traffic-disabled").gpu(2).evidence(["links 5: active"]))
             .must_not(["nvlink-down"])
@@ -516,6 +530,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
                     corrected_memory_errors: Some(0),
                     nvlink_errors: vec![LinkGrowth { links: vec![7], counter: "crc_flit".to_owned(), added: crc }],
                     throttled: vec![Violation { policy: "power".to_owned(), duration_ms: 310 }],
+                    ..Sample::default()
                 };
                 let counts = |gpu: &mut GpuTelemetry, sample| (gpu.pcie.replays, gpu.sample) = (Some(30), Some(sample));
                 h100(4).telemetry(1, |gpu| counts(gpu, grown(12, 340))).telemetry(2, |gpu| counts(gpu, grown(1, 2)))
@@ -526,5 +541,6 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
 /// Adds ten C2C links to a GPU.
 fn c2c(node: Node, gpu: u32, down: Vec<u32>) -> Node {
     let megabytes_per_second = (down.len() < 10).then_some(44_712);
-    node.topology(gpu, |gpu| gpu.c2c = Some(C2cLinks { count: 10, down, megabytes_per_second }))
+    let links = C2cLinks { count: 10, down, megabytes_per_second, ..C2cLinks::default() };
+    node.topology(gpu, |gpu| gpu.c2c = Some(links))
 }

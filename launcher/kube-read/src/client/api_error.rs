@@ -1,4 +1,5 @@
-//! Functions that create a `Failure` for a failed API request, or an entry for data that could not be read.
+//! `request_failed`, `page_of_proxy`, `timed_out`, `silent`: create a `Failure` for a failed API request.
+//! `section_unknown`, `unread_input`: create an entry for data that could not be read.
 
 use std::time::Duration;
 
@@ -59,12 +60,12 @@ pub fn request_failed(connection: &Connection, what: String, error: &kube::Error
 const CERTIFICATES: [(&str, &str); 5] = [
     (
         "not valid for name",
-        "The certificate is for another name: use an address of the API server that it contains, or set tls-server-name of the \
-         cluster in the kubeconfig to one of its names.",
+        "The certificate is for another name. Use an address of the API server that the certificate contains, or set \
+         tls-server-name of the cluster in the kubeconfig to a name in the certificate.",
     ),
     (
         "NotValidYet",
-        "The certificate is not valid yet: compare the clock of this machine with the time, or renew the certificate of the API server.",
+        "The certificate is not valid yet: compare the clock of this machine with the correct time, or renew the certificate of the API server.",
     ),
     (
         "xpired",

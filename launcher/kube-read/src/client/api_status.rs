@@ -1,4 +1,5 @@
-//! Functions that classify the `Status` of a failed request: not found, conflict, or written by a proxy.
+//! `is_not_found`, `is_conflict`, `is_page_of_proxy`, …: classify the `Status` of a failed request.
+//! `foreign_response`: describes a response that is not a `Status`.
 
 use kube::core::Status;
 use syringe_core::text::clean;

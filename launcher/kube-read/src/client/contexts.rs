@@ -34,7 +34,8 @@ pub struct Contexts {
 }
 
 enum Source {
-    /// Kubeconfig files by path. Changed files are read again. `named`: whether a setting or the environment sets the paths.
+    /// Kubeconfig files by path. Changed files are read again. `named`: whether a setting or the environment sets the
+    /// paths.
     Files { files: Vec<PathBuf>, named: bool },
     /// The kubeconfig of the demo cluster, in memory.
     InMemory(Box<Kubeconfig>),
@@ -122,7 +123,10 @@ impl Contexts {
         let name = clean(name, 120);
         Err(Failure::new(
             "Choosing a kubeconfig context",
-            format!("'{name}' is not one of the contexts that a tool argument may name: {}", self.names().join(", ")),
+            format!(
+                "a tool argument may not name the context '{name}', only these contexts: {}",
+                self.names().join(", ")
+            ),
             format!("Leave the context out, or start gpu-syringe with --allow-context {name}."),
         ))
     }
@@ -356,7 +360,8 @@ async fn from_kubeconfig(
     Ok((chosen, user, config))
 }
 
-/// Creates the configuration of the demo cluster: its address and token, but no proxy or other setting from the environment.
+/// Creates the configuration of the demo cluster: its address and token, but no proxy or other setting from the
+/// environment.
 fn demo_config(kubeconfig: &Kubeconfig, context: &str, user: Option<&str>) -> Result<Config, Failure> {
     let server = cluster_of(kubeconfig, context).and_then(|cluster| cluster.server.clone()).unwrap_or_default();
     let url = server.parse().map_err(|error| {

@@ -1,4 +1,5 @@
 //! `prepare_plugin`: disables standard input for a credential plugin, and finds the plugin's program.
+//! `file_name`: the file name of the program, for messages.
 //!
 //! Plugins run as children of this process, and must not read its standard input, which is the MCP stream. They are
 //! often not found, because a desktop host starts this program with a short `PATH`.
@@ -51,8 +52,8 @@ pub fn prepare_plugin(kubeconfig: &mut Kubeconfig, user: &str) -> Result<(), Fai
                     if command.contains(['/', '\\']) { "" } else { " in PATH or the usual folders" }
                 ),
                 format!(
-                    "Install the plugin, or set its full path in the kubeconfig; a desktop MCP host may need \
-                     PATH set in its configuration.{}",
+                    "Install the plugin, or set its full path in the kubeconfig. A desktop MCP host may need PATH in \
+                     its configuration.{}",
                     hint.unwrap_or_default()
                 ),
             ))

@@ -1,7 +1,8 @@
 //! `FreshPool`: a service that replaces its connection pool after a request without a response.
 //!
 //! A network change (VPN, sleep) drops connections silently. The pool keeps these connections, and each request on
-//! such a connection waits for its timeout. After the first request that timed out, the next request gets a new connection.
+//! such a connection waits for its timeout. After the first request that timed out, the next request gets a new
+//! connection.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};

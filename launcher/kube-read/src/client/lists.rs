@@ -1,4 +1,6 @@
 //! `fold`: reads a list (nodes, pods) in protobuf, object by object. If protobuf is rejected, reads JSON pages.
+//! `Freshness`: how new the list must be.
+//!
 //! Protobuf takes at most half the time of JSON, on the server and on the client.
 //!
 //! A list is one request, and each object is processed while the response arrives. Pages take longer, and not every API

@@ -37,8 +37,8 @@ struct PageMetadata {
     next: Option<String>,
 }
 
-/// Reads every page and passes each object to `take`, with the state from `fresh`. If the list expires on the API server
-/// (410), starts again with a new state, a limited number of times.
+/// Reads every page and passes each object to `take`, with the state from `fresh`. If the list expires on the API
+/// server (410), starts again with a new state, a limited number of times.
 pub async fn fold<T: DeserializeOwned, S>(
     connection: &Connection,
     query: &Query<'_>,
@@ -76,7 +76,8 @@ pub async fn fold<T: DeserializeOwned, S>(
     }
 }
 
-/// Creates the failure for a list that expired. The API server keeps old versions of its objects for only a few minutes.
+/// Creates the failure for a list that expired. The API server keeps old versions of its objects for only a few
+/// minutes.
 fn expired(connection: &Connection, what: String, status: &Status) -> Failure {
     let why = format!(
         "{}: the list expired {} times before its last page was read: {} (HTTP 410)",

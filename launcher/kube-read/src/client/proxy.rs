@@ -1,7 +1,7 @@
 //! `from_environment`: the proxy for an API server, chosen as kubectl does. `parse`, `shown`: the address of a proxy.
 //!
-//! kube does this differently: it uses `HTTPS_PROXY` for every server, and compares `NO_PROXY` with the proxy instead of
-//! the server.
+//! kube does this differently: it uses `HTTPS_PROXY` for every server, and compares `NO_PROXY` with the proxy instead
+//! of the server.
 
 use std::net::IpAddr;
 

@@ -1,11 +1,11 @@
-//! `read`: repeats a read that a busy or restarting API server rejects, within a time limit. `is_retryable`, `is_busy`, …: classify errors.
-//! A read fails at once if the server cannot be reached.
+//! `read`: repeats a read that a busy or restarting API server rejects, within a time limit.
+//! It fails at once if the server cannot be reached. `is_retryable`, `is_busy`, …: classify errors.
 //!
 //! A read that fails with 429 is repeated until the time limit. After another error, a read is repeated a few times.
 //!
 //! kube's `RetryPolicy` is not used, because it is a layer of the client and also repeats the creation of a pod. It
-//! has no time limit for one attempt or for all attempts, waits for any `Retry-After`, and does not repeat after 500, 502
-//! or a closed connection.
+//! has no time limit for one attempt or for all attempts, waits for any `Retry-After`, and does not repeat after 500,
+//! 502 or a closed connection.
 
 use std::error::Error;
 use std::io::{self, ErrorKind};
@@ -21,8 +21,8 @@ pub const READ_TIME: Duration = Duration::from_secs(9);
 const LONG_READ_TIME: Duration = Duration::from_secs(40);
 /// Time limit for one attempt, for servers that do not respond.
 pub const TRY_TIME: Duration = Duration::from_secs(5);
-/// Maximum number of attempts without a response. A network change may have dropped the connection of the first attempt.
-/// The next attempt gets a new connection.
+/// Maximum number of attempts without a response. A network change may have dropped the connection of the first
+/// attempt. The next attempt gets a new connection.
 const MAX_UNANSWERED: u32 = 2;
 /// Pause if the server does not send `Retry-After`.
 const PAUSE: Duration = Duration::from_millis(200);

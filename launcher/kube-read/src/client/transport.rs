@@ -1,9 +1,10 @@
 //! `client`: creates the client for a configuration: kube's client, or its layers over a socket with `TCP_NODELAY`.
 //!
-//! The frames of an exec are small, and kube does not disable Nagle's algorithm. So each frame waits about 40 ms for the
-//! acknowledgement of the previous one, three times in a call (kube-rs issue 2056). kube also runs a credential plugin
-//! three times for each client, for half a second or more each time; this module runs the plugin once. kube's client is used
-//! behind a proxy, and with a plugin that returns a certificate, because only kube knows when the certificate expires.
+//! The frames of an exec are small, and kube does not disable Nagle's algorithm. So each frame waits about 40 ms for
+//! the acknowledgement of the previous frame, three times in a call (kube-rs issue 2056). kube also runs a credential
+//! plugin three times for each client, for half a second or more each time; this module runs the plugin once. kube's
+//! client is used behind a proxy, and with a plugin that returns a certificate, because only kube knows when the
+//! certificate expires.
 
 use std::sync::Arc;
 
@@ -58,8 +59,8 @@ pub fn client(config: Config, clock: &Arc<ServerClock>) -> Result<Client, kube::
     Ok(ClientBuilder::new(service, config.default_namespace).build())
 }
 
-/// Creates a `kube::Client` that also passes response headers to `read_headers`. Its connection pool is replaced after a
-/// request without a response, except if a new pool would run a credential plugin again.
+/// Creates a `kube::Client` that also passes response headers to `read_headers`. Its connection pool is replaced after
+/// a request without a response, except if a new pool would run a credential plugin again.
 fn kube_client(config: Config, clock: Arc<ServerClock>) -> Result<Client, kube::Error> {
     let first = one_kube_client(config.clone(), Arc::clone(&clock))?;
     if config.auth_info.exec.is_some() {

@@ -1,8 +1,8 @@
 //! `find`: explains why a Pending pod does not fit on any GPU node, and lists the changes that would help.
 //! The requests of the pod are compared with the free resources of the nodes.
 //!
-//! The comparison is only for pods that request GPUs, because only GPU nodes are read. Only resources in the scheduler's
-//! message are compared: a pod that is waiting for a volume does not lack GPUs.
+//! The comparison is only for pods that request GPUs, because only GPU nodes are read. Only resources in the
+//! scheduler's message are compared: a pod that is waiting for a volume does not lack GPUs.
 
 use std::cmp::Reverse;
 
@@ -178,7 +178,8 @@ impl Nodes<'_> {
         self.candidates.iter().find(is_short).map(|candidate| candidate.node.clone())
     }
 
-    /// Returns the node that has enough of every resource and is excluded for the fewest other reasons, with these reasons.
+    /// Returns the node that has enough of every resource and is excluded for the fewest other reasons, with these
+    /// reasons.
     fn excluded(&self) -> Option<String> {
         let with_room =
             self.candidates.iter().filter(|candidate| self.fits(candidate) && !candidate.rejections.is_empty());
@@ -304,9 +305,9 @@ impl Nodes<'_> {
                     format!("{node} does not share its GPUs (time-slicing or MPS is not configured in its device plugin)")
                 } else {
                     format!(
-                        "{node} shares its GPUs ({sharing}) under the name {plain}: renameByDefault is not set in the part of the device \
-                         plugin's configuration that it belongs to (sharing.timeSlicing); request {plain}, or set it there and restart \
-                         the device plugin"
+                        "{node} shares its GPUs ({sharing}) under the name {plain}, because renameByDefault is not \
+                         set in its part of the device plugin's configuration (sharing.timeSlicing): request {plain}, \
+                         or set renameByDefault there and restart the device plugin"
                     )
                 });
             }
@@ -317,24 +318,26 @@ impl Nodes<'_> {
             let state = if state.is_empty() { String::new() } else { format!(" ({state})") };
             match (is_mig, of_mig) {
                 (true, Some(_)) => Some(format!(
-                    "{node} has other MIG devices{state}; if it has instances of this profile already (nvidia-smi -L there, or \
-                     diagnose_gpu_node for {node}), they were created after its device plugin started: restart the device plugin; \
-                     otherwise set its MIG layout (label nvidia.com/mig.config)"
+                    "{node} has other MIG devices{state}; if {node} has instances of this profile already (nvidia-smi \
+                     -L there, or diagnose_gpu_node for {node}), they were created after its device plugin started, \
+                     so restart the device plugin; otherwise, set the MIG layout of {node} (label \
+                     nvidia.com/mig.config)"
                 )),
                 (true, None) if !candidate.offers.is_empty() => Some(format!(
                     "{node} advertises whole GPUs{state}: MIG is off there, or the device plugin's MIG strategy is not mixed \
                      (diagnose_gpu_node for {node})"
                 )),
                 (false, Some(profile)) if resource == "nvidia.com/gpu" => Some(format!(
-                    "{node} advertises its MIG devices by their profile{state}: request one such as {profile}, or use the MIG strategy single"
+                    "{node} advertises its MIG devices by their profile{state}: request a MIG device such as \
+                    {profile}, or use the MIG strategy single"
                 )),
                 _ => None,
             }
         })
     }
 
-    /// Describes the shortage, for example `requests 4 nvidia.com/gpu on one node; the most that any GPU node has free is
-    /// 2, on gpu-7; 3 nodes are full`.
+    /// Describes the shortage, for example `requests 4 nvidia.com/gpu on one node; the most that any GPU node has free
+    /// is 2, on gpu-7; 3 nodes are full`.
     fn shortage(&self) -> String {
         let asks = listed(self.scarce.iter().map(|resource| ((*resource).clone(), amount(self.wanted, resource))));
         let mut parts = vec![format!("requests {asks} on one node")];
@@ -358,7 +361,8 @@ impl Nodes<'_> {
         parts.join("; ")
     }
 
-    /// Returns the open node with the largest free amount of the resource. If there are several, returns the first by name.
+    /// Returns the open node with the largest free amount of the resource. If there are several, returns the first by
+    /// name.
     fn roomiest(&self, resource: &str) -> Option<&Candidate> {
         let order = |candidate: &&&Candidate| (free(candidate, resource).free, Reverse(candidate.node.clone()));
         self.open.iter().max_by_key(order).copied()
@@ -492,7 +496,7 @@ fn is_state(label: &str) -> bool {
 /// Returns the change for a cordoned node. A person or a controller has cordoned it for a reason that is not known here.
 pub(crate) fn uncordon(node: &str) -> Change {
     let text =
-        format!("if nothing is wrong with it (diagnose_gpu_node shows this, and who cordoned it), uncordon {node}");
+        format!("if {node} has no fault (diagnose_gpu_node shows its faults, and who cordoned it), uncordon {node}");
     Change::from(text).after(CheckBefore::Uncordon(node.to_owned()))
 }
 
@@ -509,8 +513,8 @@ fn remedy(rejection: &RejectionReason, node: &str) -> Change {
             )
         }
         RejectionReason::Label { wanted, .. } if is_state(wanted) => format!(
-            "repair the pods of the operator on {node} (see their logs): it sets {wanted} when they are ready, so change neither the label nor \
-                the nodeSelector for {node}"
+            "repair the pods of the operator on {node} (see their logs): the operator sets {wanted} when its pods are \
+                ready, so do not change the label or the nodeSelector for {node}"
         ),
         // Feature discovery sets such a label on every node with GPUs.
         RejectionReason::Label { wanted, found: None }
@@ -539,7 +543,7 @@ fn remedy(rejection: &RejectionReason, node: &str) -> Change {
         RejectionReason::Label { wanted, found: None } => format!("add the label {wanted} to {node}"),
         RejectionReason::Affinity { wanted, found } => {
             let has = found.replacen("the node", node, 1);
-            format!("change {wanted} in the pod's node affinity: {has}; so that the pod can use {node}")
+            format!("change {wanted} in the pod's node affinity ({has}), so that the pod can use {node}")
         }
     };
     text.into()

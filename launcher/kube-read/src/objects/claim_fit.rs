@@ -1,4 +1,4 @@
-//! `conditions`, `unmet`: compare the selectors of a ResourceClaim with the devices that drivers publish.
+//! `conditions`: parses a selector of a ResourceClaim. `unmet`: finds a condition that no published device meets.
 //!
 //! Only selectors of a simple form are compared: equality of an attribute, and a minimum of a capacity, joined by `&&`.
 //! Other expressions of CEL are ignored.
@@ -95,7 +95,8 @@ fn quoted(text: &str) -> Option<(&str, &str)> {
     text[1..].split_once(mark)
 }
 
-/// Returns the first condition that no device of its driver fulfils, in words. `None` if the driver publishes no device.
+/// Returns the first condition that no device of its driver fulfils, in words. `None` if the driver publishes no
+/// device.
 pub fn unmet(conditions: &[Condition], slices: &[PublishedSpec]) -> Option<String> {
     conditions.iter().find_map(|condition| {
         let Condition { driver, name, value, is_minimum } = condition;

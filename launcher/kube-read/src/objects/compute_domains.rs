@@ -1,4 +1,5 @@
-//! `facts`: creates the facts about a ComputeDomain of NVIDIA's DRA driver. `LABEL`: its label on nodes. `is_of_node`: matches the label.
+//! `facts`: creates the facts about a ComputeDomain of NVIDIA's DRA driver. `LABEL`: its label on nodes.
+//! `is_of_node`: whether an object is the ComputeDomain of a node.
 
 use serde_json::Value;
 use syringe_core::facts::kubernetes::compute_domain::{ComputeDomain, DomainNode};

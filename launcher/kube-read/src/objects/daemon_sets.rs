@@ -1,7 +1,8 @@
 //! `DaemonSet`, `on_node`: decide, as the DaemonSet controller does, whether a node should have a pod of a DaemonSet.
 //!
-//! The controller checks the name, the node selector, the required node affinity and the taints of a node, but no resources.
-//! It adds tolerations for the taints of the node controller, so its pods also run on nodes that are not Ready or cordoned.
+//! The controller checks the name, the node selector, the required node affinity and the taints of a node, but no
+//! resources. It adds tolerations for the taints of the node controller, so its pods also run on nodes that are not
+//! Ready or cordoned.
 
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1 as apps;

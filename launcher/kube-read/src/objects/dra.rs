@@ -44,7 +44,8 @@ pub struct Claim {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AllocatedDevice {
     pub name: DeviceName,
-    /// Admin access: the claim may use the device for monitoring, and other claims can hold the device at the same time.
+    /// Admin access: the claim may use the device for monitoring, and other claims can hold the device at the same
+    /// time.
     pub admin_access: bool,
 }
 

@@ -1,4 +1,5 @@
 //! `from_node`: the labels of the GPU Operator, its components and node feature discovery on a node, with their age.
+//! `has_pci_label`: whether node feature discovery found a PCI device of NVIDIA.
 
 use std::collections::BTreeMap;
 

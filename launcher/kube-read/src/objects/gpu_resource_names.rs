@@ -1,4 +1,5 @@
-//! `is_gpu_resource`, `requests_gpus`, `unit`, `count`: recognize the names of GPU resources, and return their units and amounts.
+//! `is_gpu_resource`, `requests_gpus`, `unit`: recognize GPU resources by name.
+//! `count`, `gpu_count`, `gpu_resources`: parse their amounts.
 
 use std::collections::BTreeMap;
 
@@ -24,8 +25,8 @@ pub enum Unit {
     DraDevice,
 }
 
-/// `nvidia.com/` resources that are not GPUs: network devices, and HAMi's units for parts of a GPU. Other resources with
-/// this prefix are renamed GPUs (`resources.gpus` of the device plugin).
+/// `nvidia.com/` resources that are not GPUs: network devices, and HAMi's units for parts of a GPU. Other resources
+/// with this prefix are renamed GPUs (`resources.gpus` of the device plugin).
 const NO_GPUS: &[&str] = &[
     "rdma",
     "sriov",
@@ -44,7 +45,7 @@ const NO_GPUS: &[&str] = &[
 ];
 
 /// Returns whether this is a GPU resource: `nvidia.com/gpu`, `nvidia.com/gpu.shared`, `nvidia.com/mig-1g.10gb`, or a
-/// renamed one.
+/// renamed GPU resource.
 pub fn is_gpu_resource(name: &str) -> bool {
     let Some(rest) = name.strip_prefix("nvidia.com/") else { return false };
     if rest == "gpu" || rest.starts_with("gpu.") || rest.starts_with("mig-") {

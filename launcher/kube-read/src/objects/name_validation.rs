@@ -1,4 +1,5 @@
-//! Validates names of objects for request paths. `container_id_without_scheme`: a container ID without its runtime.
+//! `check_node_name`, `check_pod_name`, `check_namespace`: validate names for request paths.
+//! `container_id_without_scheme`: a container ID without its runtime.
 
 use syringe_core::text::clean;
 

@@ -1,4 +1,5 @@
-//! `is_ready`, `is_cordoned`, `conditions`, …: functions for the state of a node, with the age of each condition.
+//! `is_ready`, `is_cordoned`, `conditions`, `unhealthy_conditions`, `gpu_conditions`, …: the state of a node, its
+//! conditions with their age, and the conditions that report a fault.
 
 use std::collections::BTreeMap;
 
@@ -16,13 +17,15 @@ use crate::objects::platform_signals;
 const MAX_GPU_CONDITIONS: usize = 32;
 /// Maximum number of conditions of one node. Real nodes have far fewer.
 const MAX_CONDITIONS: usize = 64;
-/// Maximum length of the message of a condition that is not in its healthy state. A message can contain several reasons.
+/// Maximum length of the message of a condition that is not in its healthy state. A message can contain several
+/// reasons.
 const MAX_MESSAGE: usize = 600;
 /// Parts of the names of conditions for which `True` means a problem: conditions of the kubelet and of
 /// node-problem-detector.
 const TRUE_IS_BAD: [&str; 6] =
     ["Pressure", "NetworkUnavailable", "Deadlock", "ReadonlyFilesystem", "Unhealthy", "Problem"];
-/// Ends of the names of conditions for which any status other than `True` means a problem, unless `Not` is before the end.
+/// Ends of the names of conditions for which any status other than `True` means a problem, unless `Not` is before the
+/// end.
 const GOOD: [&str; 3] = ["Ready", "Healthy", "OK"];
 /// Ends of the names of conditions that name faults.
 const FAULTS_AT_END: [&str; 6] = ["Errors", "Error", "Issues", "Faults", "Problems", "Failures"];
@@ -190,7 +193,7 @@ pub fn why_not_ready(node: &Node) -> Option<String> {
 
 /// Returns the conditions that show a fault, with their messages, except those about GPUs.
 ///
-/// If neither the table of known conditions nor the name shows the healthy status, the condition counts only if its
+/// If the table of known conditions and the name do not show the healthy status, the condition counts only if its
 /// reason describes a fault. While the kubelet does not report, its pressure conditions are `Unknown`. They have no
 /// more information than the condition `Ready`.
 pub fn unhealthy_conditions(node: &Node) -> Vec<NodeConditionFact> {
@@ -211,8 +214,7 @@ pub fn unhealthy_conditions(node: &Node) -> Vec<NodeConditionFact> {
 }
 
 /// Returns whether the reason of a condition describes a fault. Used if the name of the condition does not show which
-/// status is the healthy one: `InfiniBandCharDeviceCheck` is True with the reason
-/// `InfiniBandCharDeviceCheckIsNotHealthy`.
+/// status is healthy: `InfiniBandCharDeviceCheck` is True with the reason `InfiniBandCharDeviceCheckIsNotHealthy`.
 fn names_fault(condition: &NodeCondition) -> bool {
     const FAULTS: [&str; 8] = ["NotHealthy", "Unhealthy", "Fail", "Error", "Down", "Missing", "Degraded", "NotFound"];
     // The name of the condition is removed from the reason, for example from `SysLogsXIDErrorIsHealthy`.

@@ -1,4 +1,6 @@
-//! Functions that read facts from a Node object: GPU model, driver version, taints, problems, GPU capacity and use.
+//! `model`, `driver_version`, `taints`, `problems`, `uses`, `physical_gpus`, …: facts from a Node object.
+//! `cluster_facts`: the data from the Node object that the rules use.
+//!
 //! GPUs of device plugins and GPUs of dynamic resource allocation are both converted to amounts by name.
 
 use k8s_openapi::api::core::v1::Node;
@@ -79,7 +81,8 @@ pub fn uses(node: &Node, allocated: Option<&ResourceCounts>, dra: Option<&Dra>) 
     gpu_requests::uses(&capacity, &allocatable, allocated, |resource| replicas(node, resource))
 }
 
-/// Returns the number of physical GPUs: the maximum of the label nvidia.com/gpu.count, the DRA devices and the capacity.
+/// Returns the number of physical GPUs: the maximum of the label nvidia.com/gpu.count, the DRA devices and the
+/// capacity.
 pub fn physical_gpus(node: &Node, uses: &[ResourceUse], dra: Option<&Dra>) -> u64 {
     let counted = label_number(node, "nvidia.com/gpu.count").map(u64::from);
     let name = node.name_any();
@@ -158,7 +161,7 @@ fn is_of_other_software(name: &str) -> bool {
     domain != "nvidia.com" && rest.contains("gpu") && !OTHER_VENDORS.iter().any(|vendor| domain.ends_with(vendor))
 }
 
-/// Returns the GPU resources other than nvidia.com/gpu (MIG, renamed, of other software) of which the node has any.
+/// Returns the GPU resources other than nvidia.com/gpu (MIG, renamed, of other software) that the node has.
 fn others(node: &Node) -> Vec<(&String, u64)> {
     let capacity = node.status.iter().flat_map(|status| status.capacity.iter().flatten());
     let is_other = |name: &str| {
@@ -168,8 +171,8 @@ fn others(node: &Node) -> Vec<(&String, u64)> {
     amounts.filter(|(_, amount)| *amount > 0).collect()
 }
 
-/// Returns these resources if pods can get none of them: the plugin that registered them does not run, or marks all devices
-/// as unhealthy.
+/// Returns these resources if pods can get none of them: the plugin that registered them does not run, or marks all
+/// devices as unhealthy.
 fn withheld(node: &Node) -> Vec<String> {
     let allocatable = node.status.as_ref().and_then(|status| status.allocatable.as_ref());
     let Some(allocatable) = allocatable else { return Vec::new() };

@@ -1,4 +1,5 @@
-//! `is_gpu_node`: whether a node has GPUs. `gpu_labels`, `states`, `replicas`, `label_number`: read the labels of a node about its GPUs.
+//! `is_gpu_node`: whether a node has GPUs. `gpu_labels`, `states`, `replicas`, `label_number`: data from the labels of
+//! a node.
 
 use std::collections::BTreeMap;
 
@@ -60,7 +61,7 @@ const FAILURES: [&str; 7] = ["fail", "error", "paused", "unhealthy", "degraded",
 /// Names of labels that rules already check.
 const JUDGED: [&str; 1] = ["nvidia.com/mig.config.state"];
 
-/// Returns the labels and annotations in which operators and monitors report a state that is neither finished nor
+/// Returns the labels and annotations in which operators and monitors report a state that is not finished and not
 /// healthy.
 pub fn states(node: &Node) -> Vec<String> {
     let all = node.labels().iter().chain(node.annotations());

@@ -103,8 +103,8 @@ impl<'a> PodIdentity<'a> {
 }
 
 impl PodIdentity<'_> {
-    /// Returns whether the pod belongs to NVIDIA's software, by a label, an image or the name of its controller. These
-    /// are not sufficient alone: the pod must also have a controller for node software.
+    /// Returns whether the pod belongs to NVIDIA's software, by a label, an image or the name of its controller. This
+    /// alone is not sufficient: the pod must also have a controller for node software.
     pub fn is_nvidia_component(&self) -> bool {
         let Self { component_labels, images, owners, is_node_software } = self;
         let names = || component_labels.iter().chain(owners);

@@ -1,4 +1,5 @@
-//! `nvidia_pod`, `daemon_pod`, `runtime_classes`: create the facts about the pods of NVIDIA's software and DaemonSets.
+//! `nvidia_pod`, `daemon_pod`, `any_pod`: create the facts about a pod. `runtime_classes`: the RuntimeClasses of pods.
+//! `component`: the component of a pod of NVIDIA's software.
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;

@@ -1,4 +1,5 @@
-//! Functions that decode lists of nodes and pods from bytes, for fuzzing and for tests that compare protobuf with JSON.
+//! Decodes lists of nodes and pods from bytes, for the fuzz targets (`fuzzing`) and for tests that compare protobuf
+//! with JSON.
 
 use k8s_openapi::api::core::v1::Node;
 use prost::Message;

@@ -1,4 +1,5 @@
-//! `of_condition`, `decisions`: match conditions, taints, labels and annotations of platforms and monitors with `platform_signals.tsv`.
+//! `of_condition`, `decisions`, `running_repair`: match conditions, taints, labels and annotations of platforms and
+//! monitors with `platform_signals.tsv`.
 
 use std::sync::LazyLock;
 
@@ -109,8 +110,8 @@ pub fn decisions(node: &Node) -> Vec<Decision> {
     decisions
 }
 
-/// Words with which a system that is not in the table says in a taint why no pods may run on the node, at the start of a word
-/// of its key or value.
+/// Words with which a system that is not in the table says in a taint why no pods may run on the node, at the start of
+/// a word of its key or value.
 const REASONS: [(&str, DecisionKind); 14] = [
     ("unhealthy", DecisionKind::OutOfService),
     ("degraded", DecisionKind::OutOfService),
@@ -132,8 +133,8 @@ const REASONS: [(&str, DecisionKind); 14] = [
 const OF_OTHER_RULES: [&str; 3] =
     ["node.kubernetes.io/", "node.cloudprovider.kubernetes.io/", "aws-node-termination-handler/"];
 
-/// Returns the decision of a system that is not in the table and whose taint keeps pods away: a word of the taint shows the
-/// reason, or a label of the same domain has the taint's name as a state (`node.example.com/state=x` and
+/// Returns the decision of a system that is not in the table and whose taint keeps pods away: a word of the taint shows
+/// the reason, or a label of the same domain has the taint's name as a state (`node.example.com/state=x` and
 /// `node.example.com/x`).
 fn taken_out(node: &Node) -> Option<Decision> {
     let is_of_table = |key: &str| SIGNALS.iter().any(|signal| signal.is("taint", key) || signal.is("label", key));

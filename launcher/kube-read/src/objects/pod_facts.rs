@@ -1,4 +1,5 @@
-//! `from_pod`: converts a pod to `PodFacts`, for an explanation. `not_created`, `without_pods`: the facts if there is no pod.
+//! `from_pod`: converts a pod to `PodFacts`, for an explanation. `not_created`, `without_pods`: the facts if there is
+//! no pod. `related_names`: names of related objects. `wants_gpus`: whether a pod requests GPUs or claims.
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{self as core, Pod};
@@ -219,7 +220,7 @@ fn volume_in_words(volume: &core::Volume) -> String {
     clean(format!("{source} (volume {})", volume.name).trim(), NAME_CAP)
 }
 
-/// Returns the scheduler of the pod if it is not the default one.
+/// Returns the scheduler of the pod if it is not the default scheduler.
 fn scheduler(pod: &Pod) -> Option<String> {
     let name = pod.spec.as_ref()?.scheduler_name.as_deref()?;
     (name != "default-scheduler").then(|| clean(name, NAME_CAP))

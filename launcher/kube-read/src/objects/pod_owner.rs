@@ -1,7 +1,9 @@
-//! `static_uid`: returns the kubelet's UID of a static pod. `is_node_software`: whether a pod belongs to the software of the node.
+//! `static_uid`: returns the kubelet's UID of a static pod.
+//! `is_node_software`: whether a pod belongs to the software of the node.
 //!
 //! Any user who may create a pod can write annotations and owners into it. Therefore, the annotations of a static pod
-//! count only in the form that a kubelet writes, and an owner counts only as the controller and with the right API group.
+//! count only in the form that a kubelet writes, and an owner counts only as the controller and with the right API
+//! group.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,5 @@
 //! `row`: creates the row of a pod that uses GPUs (`PodRow`): requests by container, claims, and devices from the API.
+//! `statuses`: the states of all containers of a pod.
 
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -120,7 +121,7 @@ pub struct ClaimDevice {
     pub admin_access: bool,
 }
 
-/// Returns the row of `pod`, or `None` if the pod neither requests nor has GPUs.
+/// Returns the row of `pod`, or `None` if the pod does not request GPUs and has no GPUs.
 pub fn row(pod: &Pod, dra: Option<&Dra>) -> Option<PodRow> {
     let claims: Vec<ClaimRow> = dra.map(|dra| claims(pod, dra)).unwrap_or_default();
     let mains = pod.spec.containers.iter().map(|container| (container, ContainerRole::Main));

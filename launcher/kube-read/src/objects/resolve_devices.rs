@@ -1,4 +1,6 @@
 //! `resolve`: joins the kubelet's device allocations with the pods: pod → container → UUID → process.
+//! `Leftovers`: what belongs to no container. `allocated_gpus`: the number of allocated GPUs.
+//!
 //! The API contains only the number of GPUs of a container, and not which GPUs these are.
 
 use std::collections::HashMap;

@@ -1,10 +1,12 @@
-//! `candidate`: checks whether a Pending pod fits on a node, with an approximation of the scheduler's filters. `grouped`: joins equal results.
+//! `candidate`: checks whether a Pending pod fits on a node, with an approximation of the scheduler's filters.
+//! `grouped`: joins equal results. `first_mismatch`: checks whether a DaemonSet fits a node.
+//!
 //! The result is a list of the reasons against the node.
 //!
 //! Checked: readiness, cordon, taints, node selector, the labels of required node affinity, and every requested
 //! resource. Not checked: devices of claims, pod affinity, topology spread, volumes, quota. So the pod *may* fit on a
-//! node for which the list is empty. The scheduler's message has priority: a reason that the message does not contain is
-//! not reported.
+//! node for which the list is empty. The scheduler's message has priority: a reason that the message does not contain
+//! is not reported.
 
 use std::collections::BTreeMap;
 
@@ -115,9 +117,9 @@ impl RejectionReason {
                 format!("the node does not have label {wanted}, which the pod's nodeSelector requires")
             }
             Self::Label { wanted, found: Some(found) } => {
-                format!("the pod's nodeSelector requires {wanted}, and the node has {found}")
+                format!("the pod's nodeSelector requires {wanted}, but the node has {found}")
             }
-            Self::Affinity { wanted, found } => format!("the pod's node affinity requires {wanted}, and {found}"),
+            Self::Affinity { wanted, found } => format!("the pod's node affinity requires {wanted}, but {found}"),
         }
     }
 }
@@ -172,10 +174,10 @@ pub fn first_mismatch(spec: &PodSpec, node: &Node) -> Option<String> {
     let mut labels = spec.node_selector.iter().flatten();
     if let Some((name, value)) = labels.find(|(name, value)| node.labels().get(*name) != Some(*value)) {
         let has = of_node(node, name);
-        return Some(format!("its nodeSelector requires the label {name}={value}, and {has}"));
+        return Some(format!("its nodeSelector requires the label {name}={value}, but {has}"));
     }
     if let Some((wanted, has)) = unmet_affinity(spec, node) {
-        return Some(format!("its node affinity requires {wanted}, and {has}"));
+        return Some(format!("its node affinity requires {wanted}, but {has}"));
     }
     let taints = node.spec.as_ref().and_then(|spec| spec.taints.as_deref()).unwrap_or_default();
     let taint = taints.iter().find(|taint| is_not_tolerated(taint, spec.tolerations.as_deref().unwrap_or_default()))?;

@@ -1,4 +1,5 @@
-//! `slim`: removes data from an object that an archive does not need (most variables, commands, volumes, annotations), and secrets.
+//! `slim`: removes secrets, and data that an archive does not need (most variables, commands, volumes and annotations),
+//! from an object.
 //!
 //! The code lists the fields that are kept. So a field that Kubernetes adds later, or that contains a secret, is
 //! removed. Text from programs (below `status`, and in events) is kept, except for parts that look like a secret.

@@ -1,7 +1,9 @@
-//! `read`: reads facts about a node and its GPUs from the Kubernetes API, for nodes on which no probe can run.
+//! `read`: reads facts about a node and its GPUs from the Kubernetes API (`ApiOnlyFacts`), for nodes on which no probe
+//! can run.
 //!
 //! Sources: the Node object with its conditions and labels, its Lease, its events, the pods on it, the health of their
-//! devices from device plugins, and the object that provides its machine. gpu-syringe reads none of this from the hardware.
+//! devices from device plugins, and the object that provides its machine. gpu-syringe reads none of this from the
+//! hardware.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -1,4 +1,5 @@
-//! `candidates`: lists the GPU nodes for a Pending pod, with the reasons against each node. `not_offered`: why no node has the resource.
+//! `candidates`: lists the GPU nodes for a Pending pod, with the reasons against each node.
+//! `not_offered`: why no node has the resource.
 
 use std::time::Duration;
 
@@ -122,8 +123,9 @@ pub async fn not_offered(
         }
         (true, Some(sets)) if sets.is_empty() => vec![
             format!(
-                "if a node has GPUs, install the software that offers them{of_nodes}{example}: the cluster has no DaemonSet of a device plugin or DRA \
-                 driver of NVIDIA (device plugin, or the GPU Operator)"
+                "if a node has GPUs, install the software that offers them (device plugin, or the GPU \
+                 Operator){of_nodes}{example}: the cluster has no DaemonSet of a device plugin or DRA driver of \
+                 NVIDIA"
             ),
             "otherwise add nodes with GPUs".to_owned(),
         ],
@@ -144,7 +146,7 @@ pub async fn not_offered(
     };
     let shortage = CapacityShortage {
         problem: Some(format!("no node offers {resource}")),
-        shortage: format!("requests {resource}, and {whole}"),
+        shortage: format!("requests {resource}, but {whole}"),
         changes: changes.into_iter().map(Into::into).collect(),
         needs_all: false,
         never_fits: false,
@@ -191,7 +193,7 @@ async fn providers_on(
                 .then(|| format!("container {} is not ready ({})", container.name, message.unwrap_or_default()))
         });
         let state = match (pod.ready, waits, warning) {
-            (true, ..) => "is ready and has registered no device".to_owned(),
+            (true, ..) => "is ready, but has registered no device".to_owned(),
             (false, waits, Some(warning)) => {
                 format!("{}; {}: {}", waits.unwrap_or_default(), warning.reason, warning.message)
             }

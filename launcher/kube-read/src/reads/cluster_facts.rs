@@ -1,4 +1,5 @@
-//! `from_objects`, `add_from_api`, `add_warnings`: read the facts about a node that the rules need from the API.
+//! `from_objects`: the facts about a node that the rules need, from its Node object and pods.
+//! `add_from_api`, `add_warnings`: read further facts from the API.
 //!
 //! A node without `nvidia.com/gpu` in its capacity may have a broken device plugin, may use dynamic resource allocation
 //! for its GPUs (also as an extended resource), or may be in a cluster that advertises no GPUs. Only such a node needs
@@ -30,7 +31,8 @@ const STARTING_PODS: usize = 3;
 /// Next step if dynamic resource allocation could not be read.
 const DRA_STEP: &str = "An administrator grants the permissions with gpu-syringe setup --apply --user NAME.";
 
-/// Returns the facts from the Node object that was read at the time `now`, and from the pods on the node if they were listed.
+/// Returns the facts from the Node object that was read at the time `now`, and from the pods on the node if they were
+/// listed.
 pub fn from_objects(kubernetes: &Node, existing_pods: Option<&ExistingPods>, now: Timestamp) -> KubernetesFacts {
     let mut facts = KubernetesFacts { read_at: Some(now), ..node_gpus::cluster_facts(kubernetes) };
     facts.nvidia_pods = existing_pods.map(|existing_pods| existing_pods.nvidia_pods().to_vec());
@@ -39,7 +41,7 @@ pub fn from_objects(kubernetes: &Node, existing_pods: Option<&ExistingPods>, now
     facts
 }
 
-/// Adds facts that are neither in the Node object nor in the pods of the node. `failing`: the pod of NVIDIA's stack
+/// Adds facts that are not in the Node object and not in the pods of the node. `failing`: the pod of NVIDIA's stack
 /// whose events are read.
 pub async fn add_from_api(
     connection: &Connection,
@@ -147,8 +149,8 @@ async fn newest_warning(connection: &Connection, namespace: &str, pod: &str) -> 
     Ok(events::newest_warning(connection, namespace, pod).await?.map(warning_of))
 }
 
-/// Returns whether an event of a node is a warning. Kubernetes also reports the loss of the condition Ready and the start of the
-/// kubelet as `Normal`.
+/// Returns whether an event of a node is a warning. Kubernetes also reports the loss of the condition Ready and the
+/// start of the kubelet as `Normal`.
 pub fn is_telling(event: &events::NodeEvent) -> bool {
     let kubelet_starts = event.reason == "Starting" && event.message.contains("kubelet");
     event.severity == "Warning" || event.reason == "NodeNotReady" || kubelet_starts

@@ -14,7 +14,8 @@ const PATH: &str = "/apis/resource.nvidia.com/v1beta1/computedomains";
 /// Maximum number of pages of the list.
 const MAX_PAGES: usize = 8;
 
-/// Returns the domain of the node with this name, or the reason why it could not be read. `uid`: the value of the node's label.
+/// Returns the domain of the node with this name, or the reason why it could not be read. `uid`: the value of the
+/// node's label.
 pub(crate) async fn read(
     connection: &Connection,
     node: &str,

@@ -1,4 +1,5 @@
-//! `list`: reads the DaemonSets of the cluster. `add_to`, `add_refusals`: add the DaemonSets, and reasons for missing pods, to a node's facts.
+//! `list`: reads the DaemonSets of the cluster. `add_to`, `add_refusals`: add the DaemonSets, and reasons for missing
+//! pods, to a node's facts.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -56,8 +57,8 @@ pub fn add_to(
     }
 }
 
-/// Reads why DaemonSets that fit the node have no pod on it: from the events of their controller, and from pods that the
-/// scheduler did not place. Reasons that the user has no permission to read stay unknown.
+/// Reads why DaemonSets that fit the node have no pod on it: from the events of their controller, and from pods that
+/// the scheduler did not place. Reasons that the user has no permission to read stay unknown.
 pub async fn add_refusals(connection: &Connection, node: &str, sets: &mut [DaemonSetFacts], time: Duration) {
     let missing = |set: &&mut DaemonSetFacts| set.mismatch.is_none() && set.pod.is_none();
     let mut sets: Vec<&mut DaemonSetFacts> = sets.iter_mut().filter(missing).collect();

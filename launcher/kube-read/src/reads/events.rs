@@ -21,8 +21,8 @@ use crate::objects::gpu_pod::{Pod, PodMetadata};
 
 /// Maximum length of the message of a node event. The message is text from a node.
 const NODE_MESSAGE: usize = 300;
-/// Maximum length of the message of a pod event. A longer message is cut in the middle, because runtimes write the reason at
-/// the end.
+/// Maximum length of the message of a pod event. A longer message is cut in the middle, because runtimes write the
+/// reason at the end.
 const POD_MESSAGE: usize = 1000;
 /// Maximum length of a field path.
 const FIELD: usize = 320;
@@ -214,8 +214,8 @@ pub struct PodEventRow {
 const PODS_WITH_WARNINGS: usize = 8;
 const WARNINGS_OF_POD: usize = 3;
 
-/// Reads the newest warnings about the pods that are not ready or were restarted, newest first. Other pods have no warnings
-/// that matter, and need no request.
+/// Reads the newest warnings about the pods that are not ready or were restarted, newest first. Other pods have no
+/// warnings that matter, and need no request.
 pub async fn warnings_of_pods(connection: &Connection, pods: &[Pod]) -> Result<Vec<PodEventRow>, Failure> {
     let is_ready = |pod: &Pod| pod.status.conditions.iter().any(|one| one.name == "Ready" && one.status == "True");
     let restarts =

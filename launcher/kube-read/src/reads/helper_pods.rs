@@ -1,6 +1,5 @@
-//! `of_scheduling`: finds failing pods of the scheduler or queue of a waiting pod, and pods that a scheduler created for it.
-//! `of_node`: finds failing pods of a network plugin, CSI driver or DRA driver on the node of a pod that does not start.
-//! `ended_near`: finds device plugins that ended while the kubelet admitted a pod.
+//! `of_scheduling`, `of_node`: find failing pods of schedulers, queues, network plugins and drivers on which a pod
+//! depends. `ended_near`: finds device plugins that ended while the kubelet admitted a pod.
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Pod;
@@ -64,7 +63,7 @@ pub(crate) async fn of_scheduling(connection: &Connection, object: &Pod, facts: 
         let role = if labels.iter().any(has) {
             "a scheduler created it for the pod".to_owned()
         } else if let Some(controller) = controller.filter(|name| is_start(name, &pod.metadata.name)) {
-            format!("it is a pod of {controller}, whose gate the pod has")
+            format!("it is a pod of {controller}, and the waiting pod has a gate of {controller}")
         } else {
             (asks_scheduler && is_of_scheduler(&pod, scheduler))
                 .then(|| format!("it is a pod of the scheduler {scheduler}"))?

@@ -1,7 +1,8 @@
 //! `read`: reads API data about a node that no probe reaches: its Lease, the objects of its machine, and its events.
+//! `get`, `list`: read objects that the cluster may not have. `condition_line`, `machine_line`: format these data.
 //!
-//! The default permissions include only the events. The other objects are read if the user may read them and the cluster
-//! has them.
+//! The default permissions include only the events. The other objects are read if the user may read them and the
+//! cluster has them.
 
 use std::time::Duration;
 
@@ -29,8 +30,8 @@ const MAX_MACHINES: usize = 4;
 /// Maximum number of warnings.
 const MAX_WARNINGS: usize = 20;
 
-/// Lists of objects that provide machines: Karpenter, Cluster API, OpenShift. Of the versions of one kind, the first one
-/// that the cluster serves is read.
+/// Lists of objects that provide machines: Karpenter, Cluster API, OpenShift. Of the versions of one kind, the first
+/// one that the cluster serves is read.
 const KINDS: [(&str, &[&str]); 3] = [
     ("nodeclaims.karpenter.sh", &["/apis/karpenter.sh/v1/nodeclaims"]),
     (
@@ -67,8 +68,8 @@ pub(crate) enum Found<T> {
     NotRead(String),
 }
 
-/// Reads the facts about the node or machine `name`, within `time`. `node`: its Node object, if there is one. This function
-/// does not fail.
+/// Reads the facts about the node or machine `name`, within `time`. `node`: its Node object, if there is one. This
+/// function does not fail.
 pub async fn read(connection: &Connection, name: &str, node: Option<&Node>, time: Duration) -> Lifecycle {
     let mut lifecycle = Lifecycle::default();
     let time = time.min(TIME);

@@ -1,4 +1,5 @@
-//! `read`, `find`, `collect`: read one node by name, or all nodes that match. `must_be_ready`: rejects a node that cannot run a probe.
+//! `read`, `find`, `collect`: read one node by name, or all nodes that match.
+//! `why_no_probe`, `must_be_ready`: recognize a node that cannot run a probe.
 
 use k8s_openapi::api::core::v1::Node;
 use kube::{Api, ResourceExt};

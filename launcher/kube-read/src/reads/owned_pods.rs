@@ -1,4 +1,5 @@
-//! `worst`: reads the pods of an owner or label selector, and selects the worst pod. `not_running_beside`: other pods of a pod's controller.
+//! `worst`: reads the pods of an owner or label selector, and selects the worst pod.
+//! `not_running_beside`: other pods of a pod's controller.
 
 use std::collections::BTreeMap;
 

@@ -2,7 +2,7 @@
 //! `Counted`: the GPUs whose counters are not zero.
 //!
 //! Only counters that are not zero are read again, unless the caller requests a second reading. On a healthy node, all
-//! counters are read only once.
+//! counters are read only once. Only if the caller requests it, the activity of the GPUs between the readings is read, too.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::thread;
@@ -16,7 +16,7 @@ use syringe_core::facts::telemetry::Violation;
 use super::device_reader::DeviceReader;
 use super::session::{Gpu, Session};
 use super::throttled_time::times;
-use super::{nvlink, value_ranges};
+use super::{activity, c2c, nvlink, value_ranges};
 use crate::nvml::answer::{Answer, Part};
 
 /// Time between two readings if the caller does not specify a time. With the time for reading, it is about one second.
@@ -47,7 +47,8 @@ impl Counted {
             Answer::Ecc(Part { gpu, entry: Some(entry), .. }) => (entry.volatile.corrected > Some(0)).then_some(*gpu),
             Answer::Topology(Part { gpu, entry: Some(entry), .. }) => {
                 let mut names = entry.nvlinks.iter().flat_map(|group| group.errors.keys());
-                names.any(|name| counts_errors(name)).then_some(*gpu)
+                let counts_c2c = entry.c2c.as_ref().is_some_and(|links| !links.errors.is_empty());
+                (counts_c2c || names.any(|name| counts_errors(name))).then_some(*gpu)
             }
             _ => None,
         };
@@ -67,6 +68,8 @@ struct Counters {
     corrected: Option<u64>,
     /// Counters that are not zero, by name and link.
     links: BTreeMap<(String, u32), u64>,
+    /// Errors of the C2C links.
+    c2c: Option<u64>,
     /// Nanoseconds by policy.
     throttled: Vec<(&'static str, u64)>,
 }
@@ -84,6 +87,7 @@ impl Counters {
             replays: replays.filter(|count| value_ranges::SMALL_COUNT.contains(count)).map(u64::from),
             corrected: corrected.filter(|count| value_ranges::COUNT.contains(count)),
             links: links.collect(),
+            c2c: c2c::error_count(device, reader),
             throttled: times(device, reader),
         }
     }
@@ -106,7 +110,9 @@ impl Counters {
             pcie_replays: grown(self.replays, first.replays),
             corrected_memory_errors: grown(self.corrected, first.corrected),
             nvlink_errors: self.links_since(first),
+            c2c_errors: grown(self.c2c, first.c2c),
             throttled: self.throttled.iter().filter_map(time).collect(),
+            activity: None,
         }
     }
 
@@ -137,19 +143,23 @@ impl Session {
         if gpus.is_empty() || window.is_zero() || self.time_left() < window + RESERVE {
             return;
         }
-        let read = |gpu: &Gpu| Some(Counters::read(gpu.device()?, &mut self.reader(gpu)));
-        let first: Vec<(&Gpu, Option<Counters>)> = gpus.into_iter().map(|gpu| (gpu, read(gpu))).collect();
+        let read = |gpu: &Gpu| {
+            let (device, mut reader) = (gpu.device()?, self.reader(gpu));
+            let counters = Counters::read(device, &mut reader);
+            Some((counters, asked.then(|| activity::start(device, &reader))))
+        };
+        let first: Vec<(&Gpu, Option<_>)> = gpus.into_iter().map(|gpu| (gpu, read(gpu))).collect();
         thread::sleep(window.min(self.time_left().saturating_sub(RESERVE)));
         for (gpu, first) in first {
-            let Some(first) = first else { continue };
+            let Some((first, start)) = first else { continue };
             let mut part = self.part(gpu, |device, reader, sample: &mut Sample| {
                 *sample = Counters::read(device, reader).since(&first);
+                // Counters that are missing here are also missing in the other sections.
+                (reader.unsupported, reader.failed) = (Vec::new(), Vec::new());
+                let activity = start.and_then(|start| activity::since(start, device, reader));
+                sample.activity = activity.map(Box::new);
             });
-            // Values that are missing here are also missing in the other sections. Only the loss of a GPU between the
-            // readings is new.
-            (part.missing.unsupported, part.missing.unread) = (Vec::new(), Vec::new());
             let is_lost = part.missing.lost.is_some();
-            part.missing.problems.retain(|_| is_lost);
             part.entry = part.entry.filter(|_| part.complete && !is_lost);
             send(Answer::Sample(part));
         }
@@ -167,6 +177,7 @@ mod tests {
             at,
             replays: Some(replays),
             corrected: None,
+            c2c: None,
             links: links.iter().map(|(name, link, count)| (((*name).to_owned(), *link), *count)).collect(),
             throttled: vec![("thermal", thermal_ms * 1_000_000)],
         }

@@ -34,6 +34,7 @@ macro_rules! call {
     };
 }
 
+pub(in crate::nvml) mod gpm;
 pub(in crate::nvml) mod hidden;
 pub(in crate::nvml) mod license;
 mod links;

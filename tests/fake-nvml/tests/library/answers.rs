@@ -348,5 +348,6 @@ fn no_function_is_missing() {
         nvmlDeviceGetTopologyCommonAncestor nvmlDeviceGetTopologyNearestGpus nvmlDeviceGetMemoryAffinity
         nvmlDeviceGetNumaNodeId nvmlDeviceGetGpuInstanceId nvmlDeviceGetComputeInstanceId
         nvmlDeviceGetMPSComputeRunningProcesses_v3 nvmlDeviceGetRunningProcessDetailList
+        nvmlGpmQueryDeviceSupport nvmlGpmSampleAlloc nvmlGpmSampleGet nvmlGpmSampleFree nvmlGpmMetricsGet
     }
 }

@@ -99,7 +99,7 @@ fn processes(node: &Node<'_>) -> Vec<String> {
         // The two values are read at different moments. A program can allocate memory between them.
         if memory.is_some_and(|memory| bytes > memory.saturating_mul(3) / 2 && bytes > memory + (1 << 30)) {
             lines.push(format!(
-                "the processes of GPU {index} use {}, and the GPU has {} in use",
+                "the processes of GPU {index} use {} of memory, but the GPU reports only {} of used memory",
                 evidence::bytes(bytes),
                 evidence::bytes(memory.unwrap_or(0))
             ));
@@ -182,7 +182,7 @@ fn matrix(node: &Node<'_>) -> Vec<String> {
             if (at == other) != (cell == "X") || back != Some(cell) {
                 let back = back.map(|back| evidence::data(back)).unwrap_or_default();
                 lines.push(format!(
-                    "the connection of GPUs {at} and {other} is {}, and in the other direction {back}",
+                    "the connection from GPU {at} to GPU {other} is {}, but in the other direction it is {back}",
                     evidence::data(cell)
                 ));
             }
@@ -289,7 +289,7 @@ fn clock_reasons(node: &Node<'_>, gpu: &Gpu) -> Vec<String> {
     let differ = texts != named && all_known && !texts.is_empty();
     let has_fault = mask & clock_events::FAULTS != 0;
     if differ || now.active.is_some_and(|active| active != has_fault) {
-        return vec![format!("clock event reasons: mask {mask:#x}, but the reasons in words differ")];
+        return vec![format!("clock event reasons: the mask {mask:#x} does not match the named reasons")];
     }
     Vec::new()
 }

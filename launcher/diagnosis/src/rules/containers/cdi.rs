@@ -21,9 +21,9 @@ const CDI_DOC: Option<&str> =
 rules! {
     about ContainerRuntime;
     MISSING: "cdi-missing" Critical Driver CDI_DOC, "NVIDIA's runtime is in CDI mode, but there is no CDI specification",
-        UpdateSoftware "Generate the specification on {node}: `nvidia-ctk cdi generate \
-            --output=/var/run/cdi/nvidia.yaml` (restart nvidia-cdi-refresh.service, or the container-toolkit pod of \
-            the GPU Operator), and find out why the specification was not generated at boot.",
+        UpdateSoftware "Generate the specification on {node}: run `nvidia-ctk cdi generate \
+            --output=/var/run/cdi/nvidia.yaml`, or restart nvidia-cdi-refresh.service or the container-toolkit pod of \
+            the GPU Operator. Then find out why the specification was not generated at boot.",
         means "NVIDIA's runtime requests CDI devices, but no specification of NVIDIA devices exists: containers with \
             GPUs do not start, or have no device.",
         reads "host.cdi, host.container_runtime";
@@ -31,32 +31,33 @@ rules! {
         UpdateSoftware "Regenerate the specification on {node} (`nvidia-ctk cdi generate --output=FILE`, or restart \
             the container-toolkit pod), then start the pods again. If only the pod is restarted, it gets the same wrong \
             devices.",
-        means "A CDI specification names device numbers, libraries or a driver version that are not those of the node: \
-            containers that get its devices fail at start or at their first CUDA call.",
+        means "A CDI specification contains device numbers, libraries or a driver version that do not match the node. \
+            Containers that get the devices of this specification fail at start or at their first CUDA call.",
         reads "host.cdi, host.driver, host.container_runtime, host.nvidia_stack";
     NAMES_DIFFER: "cdi-names-differ" Critical Driver CDI_DOC,
         "The CDI specification does not have the requested device names",
         UpdateSoftware "Generate the specification on {node} with these names (`nvidia-ctk cdi generate \
-            --device-name-strategy=uuid`), or set the device plugin's deviceIDStrategy and the toolkit's CDI mode \
-            accordingly (GPU Operator: the same version of toolkit and device plugin).",
+            --device-name-strategy=uuid`). Or set the device plugin's deviceIDStrategy and the toolkit's CDI mode so \
+            that they match the specification (GPU Operator: use the same version of toolkit and device plugin).",
         means "The CDI specification that NVIDIA's runtime uses has no device with the names that the device plugin \
             allocates: containers with GPUs do not start.",
         reads "host.cdi, host.container_runtime, kubelet.registered";
     CONFLICT: "cdi-conflict" Critical Driver CDI_DOC, "Two CDI specifications of one folder define the same devices",
-        UpdateSoftware "Keep one of the two files on {node} and remove the other: a device that two specifications of \
-            the same folder define is not available to any container.",
-        means "Two CDI specifications in one folder define the same device, so no container gets it: containers that \
-            ask for it do not start.",
+        UpdateSoftware "Keep one of the two files on {node}, and remove the other file. A device that two \
+            specifications in one folder define is not available to any container.",
+        means "Two CDI specifications in one folder define the same device. No container gets this device, and \
+            containers that request it do not start.",
         reads "host.cdi, host.container_runtime";
     KIND_UNKNOWN: "cdi-kind-missing" Critical Driver CDI_DOC, "NVIDIA's runtime requests a CDI kind that no specification has",
-        UpdateSoftware "Set default-kind in the configuration of NVIDIA's runtime on {node} to the kind of a specification \
-            (nvidia-ctk cdi list), or generate one of this kind: containers with NVIDIA_VISIBLE_DEVICES do not start.",
+        UpdateSoftware "Set default-kind in the configuration of NVIDIA's runtime on {node} to the kind of an \
+            existing specification (nvidia-ctk cdi list), or generate a specification of the requested kind. Until \
+            then, containers with NVIDIA_VISIBLE_DEVICES do not start.",
         means "NVIDIA's runtime is in CDI mode and requests devices of a kind (default-kind) that no CDI specification of the node \
             defines: containers with GPUs do not start (unresolvable CDI devices).",
         reads "host.cdi, host.container_runtime";
     UNREADABLE: "cdi-unreadable" Warning Driver CDI_DOC, "The CDI specification that NVIDIA's runtime needs could not be read",
-        UpdateSoftware "Check the file on {node} with `nvidia-ctk cdi list`; if its devices are not in the list, \
-            generate it again (`nvidia-ctk cdi generate --output=FILE`).",
+        UpdateSoftware "Check the file on {node} with `nvidia-ctk cdi list`. If the devices of the file are not in \
+            the list, generate the file again (`nvidia-ctk cdi generate --output=FILE`).",
         means "NVIDIA's runtime asks for CDI devices, but none of the specifications could be read: it is \
             not known whether containers with GPUs start.",
         reads "host.cdi, host.container_runtime";
@@ -211,7 +212,8 @@ fn conflict(node: &Node<'_>, cdi: &Cdi, by_cdi: Option<&ToolkitConfig>) -> Optio
 }
 
 /// Action for a specification that no known component uses.
-const UNUSED: &str = "No action, unless containers on {node} request devices of this CDI kind; none was found. Generate the \
+const UNUSED: &str = "No action, unless containers on {node} request devices of this CDI kind. No such container was \
+    found. Generate the \
                       specification again (`nvidia-ctk cdi generate`) before you use it.";
 
 fn missing(cdi: &Cdi, runtime: &ContainerRuntime, toolkit: &ToolkitConfig) -> Option<Draft> {

@@ -9,7 +9,7 @@ use syringe_core::facts::container::{Access, ContainerAccess, ContainerDevice};
 rules! {
     about Workload;
     DENIED: "container-device-denied" Critical Driver TOOLKIT_DOC, "A container lost access to its GPUs",
-        RestartPod "Restart the pod to restore access; the GPUs are healthy. A systemd reload removes the access \
+        RestartPod "Restart the pod to restore access. The GPUs are healthy. A systemd reload removes the access \
             again, unless the container toolkit on {node} uses CDI, or /dev/char has links to the NVIDIA devices \
             (nvidia-ctk system create-dev-char-symlinks).",
         means "The device cgroup of a container does not allow access to the GPU devices of the container, for example \
@@ -24,9 +24,9 @@ rules! {
         reads "host.container";
     STALE_AFTER: "container-device-stale" Critical Driver TOOLKIT_DOC,
         "A container has device files from an earlier driver load",
-        RestartPod "Restart the pod on {node}: the device numbers changed when the driver was loaded, and the \
-            container still has the old ones.",
-        means "The device files in a container have other numbers than those of the node. The container cannot open \
+        RestartPod "Restart the pod on {node}. The device numbers changed when the driver was loaded, and the \
+            container still has the old numbers.",
+        means "The device files in a container have other numbers than the device files of the node. The container cannot open \
             the GPU.",
         reads "host.container";
 }

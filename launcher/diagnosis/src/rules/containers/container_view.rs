@@ -14,10 +14,12 @@ rules! {
     LIBRARY: "container-driver-library-does-not-fit" Critical Application COMPAT_DOC,
         "A program in a container uses a driver library that does not match the driver",
         UpdateSoftware "Remove the library in the evidence from the library path of the image (LD_LIBRARY_PATH, ld.so.conf, packages of cuda-compat or of the \
-            driver): {node} provides the libraries of its driver. If the image has none, restart the pod: the driver was updated while it was running.",
+            driver). {node} provides the libraries of its driver. If the image does not contain the library, restart \
+                the pod: the driver was updated while the pod was running.",
         means "A process in the container has mapped a libcuda or libnvidia-ml with another version than the driver of the node, or the stub of libcuda. \
-            CUDA fails with error 803 if its library is older than the driver, with 804 if it is newer on a GPU without forward compatibility, and \
-            with 34 in a stub. NVML needs exactly the version of the driver. A newer libcuda of cuda-compat is normal on data center GPUs.",
+            CUDA fails with error 803 if its library is older than the driver. It fails with error 804 if its library \
+            is newer and the GPU has no forward compatibility, and with error 34 if its library is the stub. NVML \
+            needs exactly the version of the driver. A newer libcuda of cuda-compat is normal on data center GPUs.",
         reads "host.container.view.mapped_libraries, host.driver.loaded";
     EMPTY: "container-driver-library-empty" Critical Driver TOOLKIT_DOC, "The driver libraries in a container are empty files",
         RestartPod "Restart the pod on {node}. If the files are empty again, check the driver root and the CDI specification of {node}, and the log of the \
@@ -45,14 +47,15 @@ rules! {
         means "Programs lock the memory that they register for RDMA. The container has RDMA devices, but a low limit of locked memory and no CAP_IPC_LOCK, \
             so that ibv_reg_mr or ibv_create_cq fail.",
         reads "host.container.view.limits";
-    LOW: "container-limit-low" Warning Application None, "A limit of a container is far below the usual ones",
+    LOW: "container-limit-low" Warning Application None, "A limit of a container is far below the usual limits",
         FixLimits "Raise the limit in the evidence (ulimit in the command of the image, or the limits of the container runtime of {node}).",
         means "The first process of the container may open fewer files, or start fewer processes, than any system allows by default.",
         reads "host.container.view.limits";
     KILLED: "container-out-of-memory" Warning Application None, "The kernel killed processes of a container because of its memory limit",
-        FixLimits "Raise the memory limit of the pod, or let it use less: fewer workers, smaller caches. /dev/shm and files in memory count, too.",
-        means "A process of the container was killed because the memory limit of the container was reached, and the container continues to run: for \
-            example, a worker of a DataLoader is gone, and the program waits for it.",
+        FixLimits "Raise the memory limit of the pod, or reduce its memory use (fewer workers, smaller caches). \
+            /dev/shm and files in memory also count.",
+        means "A process of the container was killed because the container reached its memory limit. The container \
+            continues to run: for example, a worker of a DataLoader has ended, and the program waits for it.",
         reads "host.container.view.memory_kills";
     REFUSED: "container-process-limit-reached" Warning Application None, "A container reached its limit of processes and threads",
         FixLimits "Raise the limit (podPidsLimit of the kubelet of {node}), or let the program start fewer threads (OMP_NUM_THREADS, workers).",
@@ -165,8 +168,8 @@ fn files(container: &ContainerAccess, view: &ContainerView, gpus: usize) -> Opti
     if !empty.is_empty() {
         let paths: Vec<String> = empty.iter().map(|file| evidence::path(&file.path)).collect();
         let line = format!("{} in the container: 0 bytes", evidence::some(&paths, NAMED));
-        // An empty libnvidia-ml alone is normal: the image contains the empty file, and without the capability `utility`
-        // the runtime mounts no library over it.
+        // An empty libnvidia-ml alone is normal: the image contains the empty file, and without the capability
+        // `utility` the runtime mounts no library over it.
         let is_cuda = empty.iter().any(|file| file.path.contains("libcuda"));
         let severity = if is_cuda { Severity::Critical } else { Severity::Info };
         return Some(about(EMPTY, container).with_severity(severity).with_evidence(line));

@@ -26,8 +26,9 @@ rules! {
     about ContainerRuntime;
     HANDLER_MISSING: "runtime-handler-missing" Critical Driver RUNTIME_DOC,
         "The container runtime has no handler for a RuntimeClass that pods use",
-        UpdateSoftware "Configure NVIDIA's runtime on {node} (`nvidia-ctk runtime configure`, or restart the \
-            container-toolkit pod of the GPU Operator), in the file that this runtime reads, and restart the runtime.",
+        UpdateSoftware "Configure NVIDIA's runtime on {node} in the file that the container runtime reads \
+            (`nvidia-ctk runtime configure`, or restart the container-toolkit pod of the GPU Operator). Then restart \
+            the container runtime.",
         means "The handler of a RuntimeClass that a pod uses, or the default handler, is not in the configuration of \
             the container runtime: pods with this handler do not start.",
         reads "host.container_runtime, kubernetes.runtime_classes";
@@ -39,30 +40,30 @@ rules! {
         reads "host.container_runtime, kubernetes.runtime_classes";
     HANDLER_INCOMPLETE: "runtime-handler-incomplete" Critical Driver RUNTIME_DOC,
         "A container runtime handler has no valid runtime_type",
-        UpdateSoftware "Set runtime_type = \"io.containerd.runc.v2\" for the handler on {node}, in the file that defines \
-            it, and restart containerd: no pod with this handler can start. Update the NVIDIA container toolkit that \
-            wrote the file.",
-        means "A handler that is used has no runtime_type in containerd's configuration, or one that containerd 2 no longer has: pods with \
-            this handler do not start.",
+        UpdateSoftware "Set runtime_type = \"io.containerd.runc.v2\" for the handler on {node}, in the file that \
+            defines the handler, and restart containerd. Until then, no pod with this handler can start. Also update \
+            the NVIDIA container toolkit, which wrote the file.",
+        means "A container runtime handler that pods use has no runtime_type in containerd's configuration, or a \
+            runtime_type that containerd 2 no longer has. Pods with this handler do not start.",
         reads "host.container_runtime, kubernetes.runtime_classes, kubernetes.runtime_version";
     NOT_LOADED: "runtime-config-not-loaded" Warning Driver RUNTIME_DOC,
-        "The container runtime is running with an older configuration than its file",
+        "The configuration file of the container runtime changed after the runtime started",
         UpdateSoftware "Restart the container runtime on {node}: the runtime reads its configuration only when it starts.",
         means "The container runtime's configuration was written after the runtime started. The runtime reads it only \
             at its start, so handlers of the file may not be loaded.",
         reads "host.container_runtime, kubernetes.gpu_capacity, kubernetes.nvidia_pods";
     RESTARTED: "node-service-restarted" Info Driver None, "The kubelet or the container runtime was restarted minutes ago",
-        Watch "If pods of {node} failed or were rejected at that time, the restart is the cause. Find out why it was restarted (`journalctl -u kubelet`, \
-            `-u containerd`), if it was not planned.",
+        Watch "If pods of {node} failed or were rejected at that time, the restart is the cause. If the restart was \
+            not planned, find out why the service was restarted (`journalctl -u kubelet`, `-u containerd`).",
         means "The kubelet or the container runtime started minutes ago, long after the node booted.",
         reads "host.nvidia_stack.kubelet_started_at, host.container_runtime.started_at, host.uptime_seconds";
     PLUGIN_RUNTIME: "runtime-class-missing-on-plugin" Critical Driver RUNTIME_DOC,
         "The device plugin is running without NVIDIA's runtime, so it finds no GPU",
         UpdateSoftware "Set runtimeClassName: nvidia for the device plugin (Helm: --set runtimeClassName=nvidia), or \
-            make NVIDIA's runtime the default one on {node} (`nvidia-ctk runtime configure --set-as-default`) and \
+            make NVIDIA's runtime the default runtime on {node} (`nvidia-ctk runtime configure --set-as-default`) and \
             restart the runtime.",
-        means "The device plugin's container runs with a handler that gives it neither libraries nor devices of the \
-            driver: it finds no GPU, and the node advertises none.",
+        means "The device plugin's container runs with a handler that does not add the libraries and devices of the \
+            driver. The plugin finds no GPU, and the node advertises no GPU.",
         reads "host.container_runtime, kubelet.registered, kubernetes.nvidia_pods, kubernetes.gpu_capacity";
 }
 
@@ -281,9 +282,10 @@ fn handler(node: &Node<'_>, runtime: &ContainerRuntime, used: &Used) -> Option<D
     Some(Draft::on_node(HANDLER_INCOMPLETE).with_evidence(line).with_evidence(used.by.clone()))
 }
 
-const WRITTEN_AGAIN: &str = "Find out what wrote the configuration of the container runtime of {node} again after the container toolkit \
-     (Kubespray, Ansible, an image or package update), and let it keep NVIDIA's handler or a drop-in file. Until then, restart the pod of the \
-     container toolkit, which writes the handler again: this lasts until the next run of that program.";
+const WRITTEN_AGAIN: &str = "Find the program that wrote the configuration of the container runtime of {node} again \
+     after the container toolkit (Kubespray, Ansible, an image or package update). Let this program keep NVIDIA's \
+     handler or a drop-in file. Until then, restart the pod of the container toolkit, which writes the handler again. \
+     This lasts until the next run of the program.";
 
 /// Formats the files: `/etc/containerd/config.toml (version 3) and /etc/containerd/conf.d/99-nvidia.toml`.
 fn configuration(runtime: &ContainerRuntime) -> String {
@@ -334,8 +336,8 @@ fn not_loaded(node: &Node<'_>, runtime: &ContainerRuntime) -> Option<Draft> {
     if refused.is_some() || node.advertises_no_gpus() {
         return Some(draft.with_all_evidence(refused));
     }
-    let watch = "No action while pods with NVIDIA's handler start; if one fails with \"no runtime for\", restart the container \
-                 runtime of {node}: the runtime reads its configuration only when it starts.";
+    let watch = "No action while pods with NVIDIA's handler start. If a pod fails with \"no runtime for\", restart \
+                 the container runtime of {node}: the runtime reads its configuration only when it starts.";
     Some(draft.with_severity(Severity::Info).with_action(ActionCode::None, watch))
 }
 

@@ -10,10 +10,10 @@ use syringe_core::facts::container_runtime::{ContainerRuntime, RuntimeHandler};
 rules! {
     about ContainerRuntime;
     NOT_DEFAULT: "runtime-default-not-nvidia" Warning Driver PLUGIN_DOC, "No pod gets NVIDIA's runtime on this node",
-        UpdateSoftware "Make NVIDIA's runtime the default one on {node} (`nvidia-ctk runtime configure --set-as-default`) and restart the \
+        UpdateSoftware "Make NVIDIA's runtime the default runtime on {node} (`nvidia-ctk runtime configure --set-as-default`) and restart the \
             runtime, or set runtimeClassName: nvidia for GPU pods.",
-        means "GPU pods have no RuntimeClass, the default handler is not NVIDIA's, and the runtime does not resolve CDI devices: new GPU \
-            pods get neither devices nor libraries of the driver.",
+        means "GPU pods have no RuntimeClass, the default handler is not NVIDIA's, and the runtime does not resolve CDI devices: new \
+            GPU pods get no devices and no libraries of the driver.",
         reads "host.container_runtime, kubernetes.runtime_classes, kubernetes.gpu_capacity, kubelet.allocations";
     NOT_NVIDIAS: "runtime-handler-runs-other-program" Warning Driver PLUGIN_DOC, "The handler nvidia does not run NVIDIA's runtime",
         UpdateSoftware "Set the program of the handler on {node} to nvidia-container-runtime (`nvidia-ctk runtime configure`), and restart \

@@ -22,18 +22,19 @@ rules! {
             the same library. Programs that run already are not affected.",
         reads "host.cuda", in_plan WorkContinues;
     HANGS: "cuda-hangs" Critical Driver CUDA_DOC, "CUDA does not return in a new process",
-        DrainAndReboot "Drain {node}. If CUDA still hangs then, reboot it. Check the kernel log for Xid 79, Xid 119 and hung tasks.",
+        DrainAndReboot "Drain {node}. If CUDA still hangs then, reboot the node. Check the kernel log for Xid 79, Xid 119 and hung tasks.",
         means "A new process called CUDA, and the call did not return within the time limit. Critical if the process could not be killed: it \
             hangs in the driver.",
         reads "host.cuda";
     CRASHES: "cuda-crashes" Critical Driver CUDA_DOC, "The CUDA library of the node crashes",
         UpdateSoftware "Reinstall the libraries of the driver of {node} in the version of the loaded module.",
-        means "A new process loaded the CUDA library of the node, and ended in a call of it.",
+        means "A new process loaded the CUDA library of the node, and crashed in a call of this library.",
         reads "host.cuda", in_plan WorkContinues;
-    COUNT: "cuda-gpu-count-differs" Critical Driver CUDA_DOC, "CUDA counts other GPUs than NVML",
-        DrainAndReboot "Check the kernel log of {node} for the GPU that CUDA does not start, and drain and reboot {node} if there is no other cause.",
-        means "All GPUs respond to NVML, and CUDA does not offer as many to a new process. Not compared with MIG, with a compute mode other \
-            than the default, or if a GPU does not respond.",
+    COUNT: "cuda-gpu-count-differs" Critical Driver CUDA_DOC, "CUDA and NVML count different numbers of GPUs",
+        DrainAndReboot "Check the kernel log of {node} for the GPU that CUDA does not start. If there is no other \
+            cause, drain and reboot {node}.",
+        means "All GPUs respond to NVML, but CUDA offers another number of GPUs to a new process. The numbers are not \
+            compared if MIG is enabled, if a compute mode is not the default, or if a GPU does not respond.",
         reads "host.cuda, inventory.compute_mode, mig.mode", in_plan WorkContinues;
 }
 

@@ -18,7 +18,7 @@ rules! {
     API_MISMATCH: "client-version-mismatch" Info Driver NVML_DOC,
         "A client with a different driver version was rejected",
         UpdateSoftware "Find the container on {node} that ships its own NVIDIA libraries. The container toolkit must \
-            inject those of the node.",
+            inject the libraries of the node.",
         means "A program with libraries of another driver version tried to use the driver and was rejected.",
         reads "xid: driver lines";
     PEERMEM: "nvidia-peermem-error" Warning Driver DEBUG_DOC, "nvidia-peermem reported errors",
@@ -30,7 +30,8 @@ rules! {
         UpdateSoftware "Build the module in the evidence again for the kernel and the driver of {node} (`dkms autoinstall`, or the driver's \
             pod), and load it after the module nvidia.",
         means "A module that needs the module nvidia (nvidia_uvm, nvidia_modeset, nvidia_drm, nvidia_fs, gdrdrv) does not fit the kernel or \
-            the loaded driver, and is not loaded. CUDA needs nvidia_uvm; the others are for displays and for transfers.",
+            the loaded driver, and is not loaded. CUDA needs nvidia_uvm. The other modules are for displays and \
+                transfers.",
         reads "xid: module_refused, host.modules";
     UVM_FATAL: "uvm-fatal-error" Fatal Driver XID_DOC, "The unified memory driver (nvidia-uvm) failed permanently",
         DrainAndReboot "Drain and reboot {node}, or unload and load all nvidia modules. Until then no CUDA program can \
@@ -38,7 +39,7 @@ rules! {
         means "The part of the driver that manages unified memory has failed, and no new CUDA program can start.",
         reads "xid: nvidia-uvm lines";
     UVM_ERRORS: "uvm-errors-logged" Info Driver XID_DOC, "nvidia-uvm logged errors",
-        Watch "This finding alone needs no action; it can explain failing CUDA programs on {node}. If the errors repeat, \
+        Watch "This finding alone needs no action, but it can explain failing CUDA programs on {node}. If the errors repeat, \
             update the driver.",
         means "nvidia-uvm logged errors from which it recovered.",
         reads "xid: nvidia-uvm lines";
@@ -48,12 +49,12 @@ rules! {
         means "The kernel reported a crash (BUG, Oops, general protection fault) or a soft lockup in a function of an NVIDIA module.",
         reads "xid: lines of a crash";
     RESET_REQUIRED: "driver-reset-required" Warning Driver XID_DOC, "The driver requires a reset of a GPU",
-        DrainAndReset "Drain {node} and reset its GPUs, or reboot it: the driver rejects work on a GPU until then \
-            (NV_ERR_RESET_REQUIRED).",
+        DrainAndReset "Drain {node} and reset its GPUs, or reboot the node. Until then, the driver rejects work on a \
+            GPU (NV_ERR_RESET_REQUIRED).",
         means "The driver logged that a GPU must be reset. New CUDA programs can fail on the GPU until then.",
         reads "xid: assertion lines";
     ASSERTION: "driver-assertion" Info Driver XID_DOC, "The driver logged assertion failures",
-        Watch "This finding alone needs no action; it can explain driver problems on {node}. If the failures repeat, update the \
+        Watch "This finding alone needs no action, but it can explain driver problems on {node}. If the failures repeat, update the \
             driver.",
         means "An internal check of the driver failed. This alone has no effect.",
         reads "xid: assertion lines";
@@ -124,7 +125,8 @@ fn peermem(node: &Node<'_>) -> Option<Draft> {
             .with_action(
                 ActionCode::Watch,
                 "The kernel does not load nvidia_peermem, because no loaded RDMA module has what it needs. If {node} is meant to use \
-                 GPUDirect RDMA, install the RDMA modules (DOCA or MOFED) before the driver; otherwise, no action is needed.",
+                 GPUDirect RDMA, install the RDMA modules (DOCA or MOFED) before the driver. Otherwise, no action is \
+                     needed.",
             ),
         _ => draft,
     })

@@ -29,17 +29,17 @@ rules! {
         reads "host.driver, host.pci_gpus, xid: module_refused, host.driver_load";
     SELINUX: "driver-refused-by-selinux" Fatal Driver OPERATOR_DOC, "SELinux prevented the nvidia module from loading",
         UpdateSoftware "Allow the driver container of {node} to load modules: run it privileged, and install the \
-            distribution's container-selinux policy. `ausearch -m avc -c modprobe` shows the denials; label the module \
-            file again with `restorecon -R /lib/modules`.",
+            distribution's container-selinux policy. `ausearch -m avc -c modprobe` shows the denials. Also restore \
+            the label of the module file (`restorecon -R /lib/modules`).",
         means "SELinux prevented a program from loading the nvidia module, and the module is not loaded: no pod on the \
             node gets a GPU.",
         reads "host.driver, host.pci_gpus, host.driver_load, xid: module_refused";
     NOT_BUILT: "driver-not-built-for-kernel" Fatal Driver OPERATOR_DOC, "No nvidia module fits the running kernel",
         UpdateSoftware "Build or install the nvidia module for the running kernel of {node} (`dkms autoinstall`, or \
-            the driver package for this kernel), or boot a kernel that has a module; then keep kernel and driver updates \
-            together.",
-        means "The nvidia module exists for other kernels than the running one, usually after an update of the \
-            kernel: no pod on the node gets a GPU.",
+            the driver package for this kernel), or boot a kernel that has a module. Then keep kernel and driver \
+            updates together.",
+        means "The nvidia module exists for other kernels, but not for the running kernel, usually after an update of \
+            the kernel. No pod on the node gets a GPU.",
         reads "host.driver, host.driver_load, xid: module_refused";
 }
 
@@ -89,7 +89,7 @@ fn not_built(node: &Node<'_>, load: Option<&DriverLoad>) -> Option<Draft> {
     ));
     let advice = format!(
         "Build or install the nvidia module for kernel {kernel} on {{node}} (`dkms autoinstall -k {kernel}`, or the driver \
-         package for this kernel), or boot {{node}} with {}; then keep kernel and driver updates together.",
+         package for this kernel), or boot {{node}} with {}. Then keep kernel and driver updates together.",
         others.first()?
     );
     Some(draft.with_action(ActionCode::UpdateSoftware, advice))
@@ -167,7 +167,7 @@ fn misfit(node: &Node<'_>) -> Option<Draft> {
 }
 
 const OTHER_KERNEL: &str = "Install a version of the driver that supports the kernel of {node} (a driver can be too old for a newer kernel), \
-     or boot {node} with the kernel with which it worked. If the version supports the kernel, build the module again for it (`dkms autoinstall`).";
+     or boot {node} with the kernel that worked before. If the version supports the kernel, build the module again for it (`dkms autoinstall`).";
 
 /// Adds a kernel crash to the finding about a driver that is not loaded, if the kernel crashed in an NVIDIA module or
 /// because of its branch checks. Such a crash ends the load: the module is then not loaded, but it is not missing.
@@ -184,15 +184,16 @@ pub(super) fn with_crash(node: &Node<'_>, draft: Draft) -> Draft {
     let mut draft = draft.with_evidence(evidence::kernel_line(crash));
     let (reason, advice) = if is_check(crash) {
         (
-            "the kernel crashed when it loaded the module: kernel and processor check the targets of branches (IBT or BTI), and the module was \
-             built without them",
+            "the kernel crashed when it loaded the module: kernel and processor check the targets of branches (IBT or \
+             BTI), but the module was built without such targets",
             "Use a version of the driver that was built with these targets for the kernel of {node}. Until then, boot the kernel without the \
              check: ibt=off (x86), arm64.nobti (arm64).",
         )
     } else {
         (
             "the kernel crashed in a module of the driver",
-            "Install a version of the driver that supports the kernel of {node}, or boot the kernel with which it worked; then reboot {node}.",
+            "Install a version of the driver that supports the kernel of {node}, and reboot {node}. Or boot {node} \
+            with the kernel that worked before.",
         )
     };
     draft.reason = Some(reason.to_owned());

@@ -36,8 +36,8 @@ rules! {
         reads "host.driver_load, host.driver";
     NUMA_BALANCING: "numa-balancing-on-grace" Info Driver GRACE_DOC,
         "Automatic NUMA balancing is on, on a node with Grace processors",
-        UpdateSoftware "Turn NUMA balancing off on {node} (sysctl -w kernel.numa_balancing=0, and in /etc/sysctl.d), if its GPU \
-            programs are slow.",
+        UpdateSoftware "If GPU programs on {node} are slow, turn NUMA balancing off (sysctl -w \
+            kernel.numa_balancing=0, and in /etc/sysctl.d).",
         means "The kernel automatically moves pages between the memory of Grace and of its GPU, which interrupts programs \
             that use both. NVIDIA recommends turning this off on Grace.",
         reads "host.numa_balancing, inventory.gpus";

@@ -29,7 +29,8 @@ rules! {
     NOT_FOUND: "driver-not-found" Critical Driver NVML_DOC, "No NVIDIA driver was found",
         UpdateSoftware "If {node} has GPUs, install or load the NVIDIA driver. With the GPU Operator, check that its \
             driver pod is ready. If the kernel module is loaded, only the user-space libraries are missing.",
-        means "Neither the driver's library nor its kernel module was found where drivers are installed.",
+        means "The driver's library and its kernel module are both missing from the places where drivers are \
+            installed.",
         reads "inventory (NVML's error), host.driver", about DriverAbsent;
     NO_LIBRARY: "nvml-library-missing" Critical Driver NVML_DOC, "The NVML library was not found",
         UpdateSoftware "Reinstall the user-space libraries of the driver on {node}. Containers need them in addition \

@@ -15,16 +15,18 @@ rules! {
         UpdateSoftware "Set the compute mode of {gpu} on {node} to Default (nvidia-smi -c DEFAULT).",
         means "The compute mode of the GPU is set to Prohibited: no CUDA program can start on it.",
         reads "inventory.compute_mode";
-    EXCLUSIVE: "shared-gpu-in-exclusive-mode" Warning Driver NVML_DOC, "A GPU is offered to several pods, but accepts one process",
-        UpdateSoftware "Start the MPS control daemon on {node}, if the GPUs are shared with MPS. For time-slicing, set the compute mode of \
-            {gpu} to Default (nvidia-smi -c DEFAULT): the second program on it gets the CUDA error 46.",
+    EXCLUSIVE: "shared-gpu-in-exclusive-mode" Warning Driver NVML_DOC, "A GPU is offered to several pods, but accepts \
+        only one process",
+        UpdateSoftware "If the GPUs are shared with MPS, start the MPS control daemon on {node}. For time-slicing, \
+            set the compute mode of {gpu} to Default (nvidia-smi -c DEFAULT). Until then, a second program gets the \
+            CUDA error 46 on {gpu}.",
         means "The compute mode of the GPU is Exclusive Process, no MPS daemon is running, and the device plugin offers the GPU several times: \
             only the first program can use it.",
         reads "inventory.compute_mode, host.daemons, kubelet.registered, kubelet.allocations, kubernetes.labels.sharing_strategy";
     NO_MPS: "mps-daemon-missing" Warning Driver SHARING_DOC, "GPUs are shared by MPS, and no MPS daemon is running",
-        UpdateSoftware "Check the pod of the MPS control daemon of {node} (mps-control-daemon of the device plugin: label \
-            nvidia.com/mps.capable, its log), then start the pods with GPUs again: without the daemon, CUDA programs run without the limits \
-            of memory and threads of their share.",
+        UpdateSoftware "Check the pod of the MPS control daemon of {node} (mps-control-daemon of the device plugin): \
+            check its log and the label nvidia.com/mps.capable. Then start the pods with GPUs again. Without the \
+            daemon, CUDA programs run without the memory and thread limits of their share.",
         means "According to its labels, the device plugin shares the GPUs of the node by MPS, but no MPS control daemon is running. CUDA \
             programs then run without MPS, and without the limits of their share.",
         reads "kubernetes.labels.sharing_strategy, host.daemons";

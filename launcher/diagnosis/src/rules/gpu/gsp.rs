@@ -11,7 +11,7 @@ use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
 
 rules! {
     GSP: "gsp-failed" Fatal Driver XID_DOC, "GSP firmware does not respond",
-        DrainAndReset "Drain {node}, stop all processes on {gpu} and reset it. If a process cannot be killed, reboot \
+        DrainAndReset "Drain {node}, stop all processes on {gpu}, then reset {gpu}. If a process cannot be killed, reboot \
             {node}.",
         means "The firmware processor of a GPU does not respond to the driver. Calls to the GPU hang or fail until the GPU \
             is reset.",
@@ -94,7 +94,7 @@ fn gsp_logged(draft: Draft, events: &[&KernelEvent]) -> Draft {
     }
     draft.with_action(
         ActionCode::DrainAndReset,
-        "The driver reports that {gpu} likely needs a reset. Drain its workloads on {node}, then reset it.",
+        "The driver reports that {gpu} likely needs a reset. Move its workloads off {node}, then reset {gpu}.",
     )
 }
 

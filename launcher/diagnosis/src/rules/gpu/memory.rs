@@ -23,7 +23,7 @@ rules! {
         reads "ecc.remapped_rows, xid: 64";
     REMAP_PENDING: "row-remap-pending" Warning Hardware MEMORY_DOC,
         "Row remap pending: takes effect after a GPU reset",
-        DrainAndReset "Reset {gpu} of {node} at the next maintenance; the remap then takes effect. New and running work \
+        DrainAndReset "Reset {gpu} of {node} at the next maintenance. The remap then takes effect. New and running work \
             may use {gpu} until then. No RMA is needed.",
         means "The GPU has found a bad row of its memory and replaces it at the next reset. Until then, error \
             containment and page offlining keep the row out of use, so that work is not affected.",
@@ -34,7 +34,7 @@ rules! {
         reads "ecc.unrepairable_memory";
     REMAP_INACTIVE: "row-remap-inactive" Warning Hardware MEMORY_DOC,
         "A row remap is recorded but not active, and none is pending",
-        DrainAndReset "Drain the workloads on {gpu} of {node}, reset it and read the state again (snapshot_ecc). If the remap is \
+        DrainAndReset "Move the workloads off {gpu} of {node}, reset {gpu}, and read the state again (snapshot_ecc). If the remap is \
             still not active, run the NVIDIA field diagnostic on {gpu}.",
         means "The repair of a bad memory row is recorded, but the hardware does not use it. No remap is pending, so the driver does not \
             announce that a reset activates it.",
@@ -53,7 +53,7 @@ rules! {
         means "Bad rows were replaced in the past. The memory works as before.",
         reads "ecc.remapped_rows";
     REMAP_UNVERIFIED: "row-remap-recorded" Warning Hardware MEMORY_DOC, "The driver recorded a memory repair",
-        Watch "Check whether a remap of {gpu} is pending or failed (snapshot_ecc). Reset it at the next drain.",
+        Watch "Check whether a remap of {gpu} is pending or failed (snapshot_ecc). Reset {gpu} at the next drain.",
         means "The driver recorded that it will replace a bad row, but the counters could not be read.",
         reads "xid: 63";
     REMAP_NOT_RECORDED: "row-remap-not-recorded" Critical Hardware XID_DOC,
@@ -67,23 +67,23 @@ rules! {
         means "The uncorrected errors of the GPU's SRAM are above NVIDIA's limit for a return.",
         reads "ecc.sram";
     UNCONTAINED: "ecc-uncontained" Fatal Hardware MEMORY_DOC, "Uncontained memory error",
-        DrainAndReset "Do not schedule new work on {gpu} of {node}, stop its work and reset it: every program on this GPU \
-            may have read corrupted data.",
+        DrainAndReset "Do not schedule new work on {gpu} of {node}. Stop its work and then reset {gpu}: every program \
+            there may have read corrupted data.",
         means "A memory error was not contained to one program. The results of all programs on the GPU can be wrong.",
         reads "xid: 95", in_plan ResultsSuspect;
     CONTAINED: "ecc-contained" Critical Hardware MEMORY_DOC, "Uncorrectable memory error, contained",
-        DrainAndReset "Restart the affected application; other work on {gpu} is not affected. Do not schedule new work on \
-            {gpu} of {node}, and reset it at the next drain.",
+        DrainAndReset "Restart the affected application. Other work on {gpu} is not affected. Do not schedule new \
+            work on {gpu} of {node}, then reset {gpu} at the next drain.",
         means "An uncorrectable memory error stopped the program that used the memory. Other programs were not \
             affected.",
         reads "xid: 48, 94, ecc.volatile", in_plan OtherWorkContinues;
     DOUBLE_BIT: "ecc-double-bit" Critical Hardware XID_DOC, "Uncorrectable memory error",
-        DrainAndReset "Drain the workloads on {gpu} of {node} and reset it.",
+        DrainAndReset "Move the workloads off {gpu} of {node}, then reset {gpu}.",
         means "A memory error could not be corrected (Xid 48). The program that used the memory was terminated.",
         reads "xid: 48, ecc.volatile";
     UNCORRECTED: "ecc-uncorrected" Warning Hardware MEMORY_DOC,
         "Uncorrected memory errors since the driver was loaded",
-        Watch "Look for Xid 48, 63, 94 or 95 of {gpu} in older logs. Reset it at the next drain of {node}.",
+        Watch "Look for Xid 48, 63, 94 or 95 of {gpu} in older logs. Reset {gpu} at the next drain of {node}.",
         means "The GPU counts memory errors that could not be corrected since the driver was loaded, and the log has \
             no Xid about them.",
         reads "ecc.volatile";
@@ -98,7 +98,7 @@ rules! {
         reads "ecc.aggregate";
     PAGES_PENDING: "retired-pages-pending" Critical Hardware RETIREMENT_DOC,
         "Page retirement pending: takes effect after a reset or driver reload",
-        DrainAndReset "Drain the workloads on {gpu} of {node} and reset it, or reload the driver.",
+        DrainAndReset "Move the workloads off {gpu} of {node}, then reset {gpu}, or reload the driver.",
         means "A page of memory with an error is taken out of use at the next reboot.",
         reads "ecc.retired_pages";
     PAGES_LIMIT: "retired-pages-limit" Fatal Hardware RETIREMENT_DOC, "The limit of retired pages is reached or close",
@@ -111,8 +111,8 @@ rules! {
         reads "ecc.retired_pages";
     ECC_OFF: "ecc-disabled" Warning Driver MEMORY_DOC, "ECC is disabled",
         UpdateSoftware "Enable ECC on {gpu} of {node} (nvidia-smi -e 1) and reboot the node when it is drained. \
-            Without ECC, memory errors are neither detected nor repaired.",
-        means "ECC is off on a GPU that supports it: memory errors are neither corrected nor detected.",
+            Without ECC, memory errors are not detected and not repaired.",
+        means "ECC is off on a GPU that supports it: memory errors are not corrected and not detected.",
         reads "ecc.mode, inventory.ecc_mode";
     ECC_PENDING: "ecc-mode-pending" Warning Driver MEMORY_DOC, "ECC mode change pending: takes effect after a reboot",
         DrainAndReboot "Reboot {node} when it is drained. Until then {gpu} keeps the old ECC mode.",
@@ -124,7 +124,7 @@ rules! {
         reads "ecc.inforom_valid, xid", in_plan WorkContinues;
     REPAIR_PENDING: "repair-pending" Critical Hardware MEMORY_DOC,
         "Hardware repair pending: takes effect after a GPU reset",
-        DrainAndReset "Drain the workloads on {gpu} of {node} and reset it; the repair then takes effect.",
+        DrainAndReset "Move the workloads off {gpu} of {node}, then reset {gpu}. The repair then takes effect.",
         means "The GPU can repair a memory channel or a processing cluster at the next reset.",
         reads "ecc.channel_repair_pending, ecc.tpc_repair_pending", in_plan WorkContinues;
 }
@@ -266,7 +266,7 @@ fn corrected(draft: Draft) -> Draft {
     let draft = Draft { rule: draft.rule.in_plan(InPlan::WorkContinues), ..draft };
     draft.with_severity(Severity::Warning).with_action(
         ActionCode::DrainAndReset,
-        "Reset {gpu} of {node} or reload the driver at the next maintenance; the retirement then takes effect. New and running work may \
+        "Reset {gpu} of {node} or reload the driver at the next maintenance. The retirement then takes effect. New and running work may \
          use {gpu} until then.",
     )
 }
@@ -465,8 +465,8 @@ fn remap_contradicted(draft: Draft) -> Draft {
         .with_evidence("the GPU was reset since then, and NVML reports no failed remap: this contradicts the log")
         .with_action(
             ActionCode::DrainAndReset,
-            "Run the NVIDIA field diagnostic on {gpu} when {node} is drained: the log says that its spare rows are used up. Return \
-             it (RMA) if the diagnostic fails.",
+            "When {node} is drained, run the NVIDIA field diagnostic on {gpu}: the log says that its spare rows are \
+             used up. If the diagnostic fails, return {gpu} (RMA).",
         )
 }
 

@@ -41,8 +41,8 @@ rules! {
     CAPPED_LOW: "power-cap-at-low-draw" Warning Power NVML_DOC, "A power cap keeps the clocks low, but the GPU draws far less than its limit",
         CheckCabling "Check the power cap of the BMC of {node}, its power supplies and power cables. If they are in order, reset {gpu} at \
             the next drain.",
-        means "The GPU is under load at less than half of its maximum clock because of a power cap, although it draws \
-            much less than its power limit: another cap is in effect, or its power sensor is wrong.",
+        means "The GPU is under load, and a power cap keeps its clock below half of the maximum. But the GPU draws \
+            much less than its power limit: another cap is in effect, or the power sensor is wrong.",
         reads "telemetry.clocks, telemetry.power, telemetry.utilization";
     OVER_LIMIT: "power-draw-above-limit" Info Power NVML_DOC, "The GPU draws more power than its limit",
         Watch "Read the power draw of {gpu} on {node} again. If the draw stays above the limit, the limit has no effect or the sensor is wrong.",
@@ -54,19 +54,19 @@ rules! {
             the reason for a noticeable part of the time. A power brake is a warning.",
         reads "telemetry.throttling.violations, telemetry.sample";
     MEMORY_CLOCK: "memory-clock-low-under-load" Warning Driver NVML_DOC, "Low memory clock under load, and no fault explains it",
-        UpdateSoftware "Check whether the memory clock of {gpu} on {node} is locked (nvidia-smi -q -d CLOCK); release it with \
+        UpdateSoftware "If the memory clock of {gpu} on {node} is locked (nvidia-smi -q -d CLOCK), release it with \
             nvidia-smi -rmc and -rac. If the clock stays low, reset {gpu} at the next drain.",
         means "The GPU is under load in a fast performance state, but the memory clock is lower than the normal clock of this state.",
         reads "telemetry.clocks, telemetry.utilization";
     LOAD_WITHOUT_WORK: "utilization-while-idle" Info Driver NVML_DOC, "A GPU reports load, but the driver reports it as idle",
-        Watch "Check whether a program uses {gpu} of {node} (nvidia-smi, processes of the host and in containers). If none does, no \
-            work is slow; reset {gpu} at the next drain if the reading stays.",
+        Watch "Check whether a program uses {gpu} of {node} (nvidia-smi, processes of the host and in containers). If \
+            no program uses the GPU, no work is slow. If the reading stays, reset {gpu} at the next drain.",
         means "The utilization of the GPU is high, but the driver reports idle as the reason of its low clocks: the reading is wrong, or a \
             context does no work.",
         reads "telemetry.clocks, telemetry.utilization";
     CLOCKS_LOW: "clocks-low-under-load" Warning Driver NVML_DOC, "Low clocks under load, and no fault explains them",
-        UpdateSoftware "Check whether the clocks of {gpu} on {node} are locked (nvidia-smi -q -d CLOCK); release them \
-            with nvidia-smi -rgc and -rac.",
+        UpdateSoftware "If the clocks of {gpu} on {node} are locked (nvidia-smi -q -d CLOCK), release them with \
+            nvidia-smi -rgc and -rac.",
         means "The GPU is under load at low clocks, and the driver reports no fault or limit as the reason. Locked clocks \
             have this effect.",
         reads "telemetry.clocks, telemetry.utilization";
@@ -139,8 +139,8 @@ fn brake(gpu: &Gpu, now: &GpuTelemetry) -> Option<Draft> {
 /// With this margin to the slowdown, in degrees Celsius, the temperature of the GPU is not the reason.
 const COOL: i32 = 10;
 
-const NOT_HOT: &str = "Check the power of {gpu} on {node}: its slot, cables and power supplies, because its temperature does not explain the slowdown. Drain and \
-    power-cycle {node} if they are in order. If the slowdown returns on this GPU only, return the GPU.";
+const NOT_HOT: &str = "Check the power of {gpu} on {node}: its slot, cables and power supplies. The temperature does \
+    not explain the slowdown. If the power is in order, drain and power-cycle {node}. If the slowdown returns on this GPU only, return the GPU.";
 
 /// Returns the reasons for which the clocks are reduced, as evidence.
 pub(super) fn clock_event_reasons(now: &GpuTelemetry) -> String {
@@ -270,8 +270,8 @@ pub(crate) fn clocks(gpu: &Gpu, now: &GpuTelemetry, load: Option<Load>) -> Optio
     })
 }
 
-/// Raises a finding about clocks that a setting keeps low if the setting of all other GPUs is higher: the others wait for
-/// this GPU.
+/// Raises a finding about clocks that a setting keeps low if the setting of all other GPUs is higher: the others wait
+/// for this GPU.
 fn unlike_peers(node: &Node<'_>, gpu: &Gpu, draft: Draft) -> Draft {
     let set = |gpu: &Gpu| node.telemetry_of(gpu)?.clocks.application_graphics_mhz;
     let others: Vec<u32> = node.gpus.iter().filter(|other| other.index != gpu.index).filter_map(set).collect();

@@ -13,7 +13,7 @@ use syringe_core::facts::kernel_log::KernelEvent;
 
 rules! {
     RESET: "recovery-gpu-reset" Critical Hardware NVML_DOC, "The driver recommends: GPU reset",
-        DrainAndReset "Drain the workloads on {gpu} of {node} and reset it.",
+        DrainAndReset "Move the workloads off {gpu} of {node}, then reset {gpu}.",
         means "The driver recommends a reset of the GPU.",
         reads "ecc.recovery_action, xid: 154";
     REBOOT: "recovery-node-reboot" Fatal Hardware NVML_DOC, "The driver recommends: node reboot",
@@ -26,7 +26,7 @@ rules! {
         means "The driver recommends a reset of the bus of the GPU.",
         reads "ecc.recovery_action, xid: 154";
     DRAIN_RESET: "recovery-drain-and-reset" Critical Hardware NVML_DOC, "The driver recommends: drain and reset",
-        DrainAndReset "Do not schedule new work on {gpu} of {node}, let unaffected work finish, then reset it.",
+        DrainAndReset "Do not schedule new work on {gpu} of {node}, let unaffected work finish, then reset {gpu}.",
         means "The driver recommends starting no new work on the GPU, and then resetting the GPU.",
         reads "ecc.recovery_action, xid: 154", in_plan WorkContinues;
     DRAIN_P2P: "recovery-drain-p2p" Warning Fabric NVML_DOC, "The driver recommends: drain peer-to-peer traffic",

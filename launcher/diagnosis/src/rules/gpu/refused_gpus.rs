@@ -23,9 +23,10 @@ rules! {
         means "The installed kernel module does not support this GPU: the open module supports Turing and later, the \
             proprietary module supports GPUs before Blackwell.",
         reads "xid: driver lines, host.driver", about Driver;
-    UNLIKE_PEERS: "gpu-rejected-unlike-peers" Fatal Hardware DEBUG_DOC, "The driver rejects this GPU but works with equal ones",
-        DrainAndReboot "Drain and power-cycle {node}. If the driver rejects {gpu} again, run the field diagnostic and return it (RMA). \
-            Do not change the driver: it works with the equal GPUs of the node.",
+    UNLIKE_PEERS: "gpu-rejected-unlike-peers" Fatal Hardware DEBUG_DOC, "The driver rejects this GPU but works with \
+        equal GPUs",
+        DrainAndReboot "Drain and power-cycle {node}. If the driver rejects {gpu} again, run the field diagnostic and \
+            return {gpu} (RMA). Do not change the driver, which works with the equal GPUs of the node.",
         means "The driver logged that it does not support the GPU, but it works with other GPUs of the same device id. The GPU reports a \
             wrong identity: its hardware or firmware is faulty.",
         reads "xid: driver lines, host.pci_gpus";

@@ -22,8 +22,10 @@ rules! {
         means "A GPU is far hotter than others of its model under the same load: its cooling may be poor.",
         reads "telemetry.temperature, telemetry.utilization";
     LITTLE_POWER: "gpu-power-below-peers" Info Driver DEBUG_DOC, "Full load at a much lower power draw than the other GPUs",
-        Watch "If the job of {gpu} on {node} makes no progress, look at its processes: a kernel that waits for another GPU has this effect.",
-        means "A GPU reports full load but draws far less power than others of its model under full load: its kernel may be waiting for something.",
+        Watch "If the job of {gpu} on {node} makes no progress, look at its processes: a CUDA kernel that waits for \
+            another GPU has this effect.",
+        means "A GPU reports full load but draws far less power than others of its model under full load: its CUDA \
+            kernel may be waiting for something.",
         reads "telemetry.power, telemetry.utilization";
     SLOW: "gpu-clocks-below-peers" Warning Hardware DEBUG_DOC, "Much lower clocks than the other GPUs at the same load",
         Watch "Check why {gpu} of {node} is slow (clock event reasons, locked clocks). Jobs wait for the slowest GPU.",
@@ -163,7 +165,7 @@ fn limited_by(node: &Node<'_>, group: &[&Gpu], gpu: &Gpu, now: &GpuTelemetry) ->
     let usual = median(group.iter().filter_map(|gpu| limit(gpu)).collect());
     if let Some((own, usual)) = limit(gpu).zip(usual).filter(|(own, usual)| own < usual && mask & POWER_CAP != 0) {
         let line = format!("power cap at a limit of {} W, median of the other GPUs {} W", own / 1000, usual / 1000);
-        let advice = "Set the power limit of {gpu} on {node} to that of the other GPUs (nvidia-smi -pl), unless the difference is intended. Jobs \
+        let advice = "Set {gpu} on {node} to the power limit of the other GPUs (nvidia-smi -pl), unless the difference is intended. Jobs \
                       wait for the slowest GPU.";
         return Some((line, advice));
     }

@@ -38,7 +38,7 @@ rules! {
         means "The GPU is on the PCI bus and bound to the driver, but NVML does not list it.",
         reads "host.pci_gpus, inventory.gpus";
     RESET_REQUIRED: "gpu-reset-required" Critical Hardware NVML_DOC, "NVML reports that the GPU requires a reset",
-        DrainAndReset "Drain the workloads on {gpu} of {node}, then reset it.",
+        DrainAndReset "Move the workloads off {gpu} of {node}, then reset {gpu}.",
         means "NVML rejects calls to the GPU until it is reset.",
         reads "inventory, telemetry, ecc (problems)";
     UNRESPONSIVE: "gpu-unresponsive" Critical Driver DEBUG_DOC, "Calls to the GPU do not return",
@@ -55,13 +55,14 @@ rules! {
         means "The GPU is on the PCI bus, but no driver is bound to it.",
         reads "host.pci_gpus";
     EXCLUDED: "gpu-excluded" Info Driver NVML_DOC, "GPU is excluded from the driver",
-        None "No action if {gpu} of {node} was excluded on purpose. Otherwise remove it from the setting NVreg_ExcludedGpus of the nvidia \
+        None "No action if {gpu} of {node} was excluded on purpose. Otherwise, remove {gpu} from the setting \
+            NVreg_ExcludedGpus of the nvidia \
             module, and load the driver again.",
         means "An administrator excluded the GPU from the driver. It is on the PCI bus, but programs cannot use it.",
         reads "inventory.excluded, host.pci_gpus";
     DRAINING: "gpu-draining" Warning Driver NVML_DOC, "GPU is in the drain state of the driver",
-        UpdateSoftware "If nobody maintains {gpu} of {node} now, end its drain state (nvidia-smi drain -p ADDRESS -m 0). New programs \
-            cannot use it before.",
+        UpdateSoftware "If nobody maintains {gpu} of {node} now, end its drain state (nvidia-smi drain -p ADDRESS -m 0). Until \
+            then, new programs cannot use {gpu}.",
         means "The GPU is in the drain state (nvidia-smi drain). NVML does not list it, and new programs cannot use it.",
         reads "inventory.draining, host.pci_gpus";
     PASSTHROUGH: "gpu-passthrough" Info Driver None, "GPU is passed through to virtual machines",
@@ -218,7 +219,8 @@ fn shared_cause(drafts: &mut [Draft]) {
         return;
     }
     for draft in drafts.iter_mut().filter(|draft| fell(draft)) {
-        let shared = "If it happens again, check what these GPUs share (power supply, riser, PCIe switch, baseboard) before you return one.";
+        let shared = "If it happens again, check what these GPUs share (power supply, riser, PCIe switch, baseboard) \
+            before you return a GPU.";
         *draft = draft.clone().without_return(shared);
     }
 }
@@ -317,8 +319,9 @@ fn of_virtual_machine(node: &Node<'_>, draft: &mut Draft) {
     *draft = draft.clone().with_evidence(evidence::kernel_line(line)).with_action(
         ActionCode::DrainAndReboot,
         "{node} is a virtual machine. Drain it, stop it and start it again, so that the host resets {gpu}. If {gpu} still does not initialize, \
-         check on the host that it is passed through alone and whole (IOMMU group, ROM, size of its memory regions) and that the host can reset \
-         it. Drivers before R465 refuse a GeForce card in a virtual machine that shows its hypervisor: update the driver, or hide the hypervisor.",
+         check on the host that {gpu} is passed through alone and completely (IOMMU group, ROM, size of its memory \
+         regions), and that the host can reset it. Drivers before R465 refuse a GeForce card in a virtual machine \
+         that shows its hypervisor. In this case, update the driver, or hide the hypervisor.",
     );
 }
 

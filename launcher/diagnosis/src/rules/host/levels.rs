@@ -12,13 +12,14 @@ use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
 
 rules! {
     FULL: "host-file-system-full" Critical Application None, "A file system of the node is almost full",
-        FixLimits "Free space on {node} in the file system of the evidence (images, logs, files of users; for inodes: many small files), or enlarge it.",
+        FixLimits "Free space in the file system of the evidence on {node} (images, logs, files of users; for inodes: \
+            many small files), or enlarge the file system.",
         means "A local file system of the node has almost no space or no inodes left. Images cannot be pulled, programs cannot write, and the \
             kubelet evicts pods.",
         reads "host.levels.file_systems", in_plan WorkContinues;
     READ_ONLY: "host-file-system-read-only" Critical Hardware None, "A file system that the node must write to is read-only",
-        DrainAndReboot "Find out why the file system in the evidence is read-only (kernel log, SMART data of the disk), then drain and reboot {node}, which \
-            checks the file system. If it becomes read-only again, replace the disk.",
+        DrainAndReboot "Find out why the file system in the evidence is read-only (kernel log, SMART data of the disk), then \
+            drain and reboot {node}. The boot checks the file system. If it becomes read-only again, replace the disk.",
         means "The file system of the kubelet, the container runtime, the logs or the temporary files is read-only. The kernel makes a file \
             system read-only after errors of the disk. A read-only `/` alone is normal on immutable systems.",
         reads "host.levels.file_systems", in_plan WorkContinues;
@@ -27,11 +28,13 @@ rules! {
         means "A software RAID array of the node has fewer working devices than it should have.",
         reads "host.levels.degraded_arrays", in_plan WorkContinues;
     NEAR: "host-limit-near" Warning Application None, "A limit of the host is almost reached",
-        Watch "Raise the limit of {node} in the evidence, or find the program that uses it up: beyond it, programs cannot start, open files or connect.",
+        Watch "Raise the limit of {node} in the evidence, or find the program that uses it up. When the limit is \
+            reached, programs cannot start, open files or connect.",
         means "More than 90 % of a limit of the kernel are in use: threads, open files, tracked connections or inotify instances.",
         reads "host.levels.limits, host.nvidia_stack.inotify", in_plan WorkContinues;
     PRESSURE: "host-under-pressure" Warning Application None, "All programs of the host wait for memory or disks much of the time",
-        FixLimits "Find what uses the memory or the disks of {node} (top, iotop), and reduce it: jobs wait there with idle GPUs.",
+        FixLimits "Find the programs that use the memory or the disks of {node} most (top, iotop), and reduce their \
+            use. Jobs on {node} wait while their GPUs are idle.",
         means "The kernel's pressure information (PSI) shows that in the last five minutes all running programs waited for memory or for disks at \
             the same time, for a large part of the time.",
         reads "host.levels.pressure", in_plan WorkContinues;
@@ -103,7 +106,8 @@ fn service_killed(node: &Node<'_>) -> Option<Draft> {
     (!kills.is_empty()).then(|| draft.aged_on_node(node, &kills))
 }
 
-/// Finds processes that the kernel killed because the node had no memory left. A service that was killed has its own finding.
+/// Finds processes that the kernel killed because the node had no memory left. A service that was killed has its own
+/// finding.
 fn out_of_memory(node: &Node<'_>) -> Option<Draft> {
     let of_node = |event: &&KernelEvent| {
         event.details.get("constraint").is_some_and(|one| one == "CONSTRAINT_NONE") && !is_of_service(event)

@@ -1,4 +1,5 @@
-//! Rules about CPUs that are offline or slow, memory of sockets, services that do not run, the clock, and a tainted kernel.
+//! Rules about CPUs that are offline or slow, memory of sockets, services that do not run, the clock, and a tainted
+//! kernel.
 
 use crate::evidence;
 use crate::input::boards;
@@ -19,25 +20,28 @@ rules! {
         Watch "Find out why the CPUs of {node} are offline (kernel log of the boot, BMC, rasdaemon). If they were not disabled on purpose, check the processor.",
         means "The kernel lists CPUs that are offline, and these are not only the second threads of the cores.",
         reads "host.levels.cpus, host.levels.sockets, host.numa_nodes, inventory.virtualization_mode", in_plan WorkContinues;
-    SOCKETS: "cpu-sockets-differ" Warning Hardware None, "A CPU socket has less memory or fewer CPUs than the other",
-        Watch "Compare the memory modules (DIMMs) and processors of {node} in the BMC with what was installed, and replace or reseat what is missing at the \
-            next maintenance.",
-        means "One socket has clearly less memory, or fewer CPUs, than another one: the firmware has probably disabled a memory module or cores.",
+    SOCKETS: "cpu-sockets-differ" Warning Hardware None, "A CPU socket has less memory or fewer CPUs than another \
+        socket",
+        Watch "Compare the memory modules (DIMMs) and processors of {node} in the BMC with the installed parts. At \
+            the next maintenance, reseat or replace the missing parts.",
+        means "One socket has clearly less memory, or fewer CPUs, than another socket: the firmware has probably disabled a memory module or cores.",
         reads "host.levels.sockets, host.levels.cpus, inventory.virtualization_mode", in_plan WorkContinues;
     CLOCK: "clock-not-synchronized" Warning Driver None, "No time service corrects the clock",
         Watch "Check the time service of {node} and its servers (chronyc tracking, timedatectl): certificates, leases and the order of log lines depend \
             on the clock.",
-        means "The kernel reports that its clock was not corrected for hours. A hypervisor can keep the clock of a virtual machine without that.",
+        means "The kernel reports that its clock was not corrected for hours. A hypervisor can keep the clock of a \
+            virtual machine without such corrections.",
         reads "host.levels.clock, host.uptime_seconds, inventory.virtualization_mode", in_plan WorkContinues;
     NOT_RUNNING: "node-service-not-running" Info Driver None, "A service that starts with the node does not run",
-        Watch "Find out why the service of {node} in the evidence ended (systemctl status, journalctl -u). If {node} does not need it, disable it.",
+        Watch "Find out why the service of {node} in the evidence ended (systemctl status, journalctl -u). If {node} \
+            does not need the service, disable it.",
         means "systemd starts the service at boot, and no process has its name: the service ended or failed, or somebody stopped it. Fabric Manager \
             and IMEX have findings of their own.",
         reads "host.services_not_running, host.uptime_seconds", in_plan WorkContinues;
     TAINTED: "kernel-tainted" Warning Driver TAINT_DOC, "The kernel marks itself as damaged",
         DrainAndReboot "Reboot {node} when its jobs have ended, and check its hardware log (BMC): the kernel lines about the event are gone.",
-        means "Since the boot, the kernel had a machine check, died in one of its parts, or found damaged memory structures, and its log no longer has the \
-            lines.",
+        means "Since the boot, the kernel had a machine check, a crash in one of its parts, or damaged memory \
+            structures. The kernel log no longer has the lines about this event.",
         reads "host.levels.kernel_taint, xid: lines of the kernel";
 }
 

@@ -15,10 +15,11 @@ use syringe_core::unknown::Unknown;
 rules! {
     about Workload;
     MEMBER: "compute-domain-node-not-ready" Warning Fabric IMEX_DOC, "The IMEX daemon of the node's ComputeDomain is not ready",
-        UpdateSoftware "Read the log of the daemon of the ComputeDomain on {node}, correct what it names, and delete the pod of the daemon: pods \
-            of the domain wait on {node} until the daemon is ready, or cannot share GPU memory with other nodes.",
-        means "The node belongs to a ComputeDomain of the DRA driver, and the IMEX daemon that the domain runs on it is not ready or has ended: \
-            programs on it cannot use NVLink to the other nodes. The finding is informational if another finding names the cause.",
+        UpdateSoftware "Read the log of the ComputeDomain's daemon on {node}, and correct the error in it. Then \
+            delete the pod of the daemon. Until the daemon is ready, pods of the domain on {node} wait, or cannot \
+            share GPU memory with other nodes.",
+        means "The node belongs to a ComputeDomain of the DRA driver. The IMEX daemon of the domain on this node is \
+            not ready or has ended, so that programs on the node cannot use NVLink to the other nodes. The finding is informational if another finding names the cause.",
         reads "kubernetes.compute_domain, kubernetes.nvidia_pods, host.services, host.stack_log, topology.fabric";
     OTHERS: "compute-domain-incomplete" Info Fabric IMEX_DOC, "Other nodes of the node's ComputeDomain are missing or not ready",
         Watch "Diagnose the nodes that the evidence names. {node} itself is ready in its ComputeDomain.",

@@ -9,7 +9,8 @@ use syringe_core::kernel_log::catalogue;
 use syringe_core::kernel_log::line::Parsed;
 use syringe_core::kernel_log::line_parser;
 
-/// A reading that refutes a condition: words of the condition in lower case, whether a GPU shows the opposite, and what it shows.
+/// A reading that refutes a condition: words of the condition in lower case, whether a GPU shows the opposite, and what
+/// it shows.
 type Reading = (&'static [&'static str], fn(&Node<'_>, &Gpu) -> bool, &'static str);
 
 const READINGS: [Reading; 2] = [

@@ -1,4 +1,5 @@
-//! Rules that compare the GPUs in Kubernetes and the kubelet with the GPUs of the node, and rules about conditions of other monitors.
+//! Rules that compare the GPUs in Kubernetes and the kubelet with the GPUs of the node, and rules about node conditions
+//! that report GPU problems.
 //!
 //! If all GPUs of a node are missing, no rule about a single GPU applies. Therefore the number of GPUs is compared with
 //! the PCI bus (in `rules/gpu/unusable.rs`), the capacity, the labels, and the allocations of the kubelet.
@@ -24,26 +25,26 @@ use syringe_core::text::clean;
 rules! {
     NONE_FOUND: "no-gpus-found" Fatal Hardware DEBUG_DOC, "No GPU found on a node that should have GPUs",
         DrainAndReboot "Drain and reboot {node}. If PCI still shows no GPU, check the machine or its instance type.",
-        means "Kubernetes lists GPUs of the node, but neither NVML nor the PCI bus shows one. No pod can use a GPU \
-            there.",
+        means "Kubernetes lists GPUs of the node, but NVML and the PCI bus show no GPU. No pod can use a GPU there.",
         reads "host.pci_gpus, inventory.gpus, kubernetes.gpu_capacity, kubernetes.gpu_label_count, \
             kubernetes.other_gpu_resources, kubernetes.gpu_dra, kubernetes.labels, kubelet.registered, \
             kubelet.allocations";
     FEWER: "gpu-count-low" Critical Hardware DEBUG_DOC, "Fewer GPUs than Kubernetes expects",
         DrainAndReboot "Drain and reboot {node}. If a GPU is still missing, check its seating and power.",
-        means "Fewer GPUs are known to NVML and PCI than Kubernetes counted. Pods may be scheduled to GPUs that no \
+        means "NVML and PCI list fewer GPUs than Kubernetes counted. Pods may be scheduled to GPUs that no \
             longer exist.",
         reads "host.pci_gpus, inventory.gpus, kubernetes.gpu_capacity, kubernetes.gpu_label_count, \
             kubernetes.instance_type", in_plan WorkContinues;
     CONTRADICTED: "gpu-count-contradicted" Warning Driver PLUGIN_DOC, "Sources contradict each other about the number of GPUs",
-        Watch "Find out which source is wrong before you repair {node}: compare the label of the instance type with the machine, restart GPU feature \
-            discovery (it writes nvidia.com/gpu.count again), and run the diagnosis again. All GPUs that NVML lists can be used.",
+        Watch "Find out which source is wrong before you repair {node}. Compare the label of the instance type with \
+            the machine. Restart GPU feature discovery, which writes nvidia.com/gpu.count again. Then run the \
+            diagnosis again. All GPUs that NVML lists can be used.",
         means "A label of the node names another number or product of GPUs than NVML, the PCI bus and the capacity: a GPU is missing, \
             or the label is out of date or was set by hand.",
         reads "host.pci_gpus, inventory.gpus, kubernetes.gpu_capacity, kubernetes.gpu_label_count, \
             kubernetes.instance_type", about Workload;
     NOT_GPU_NODE: "not-a-gpu-node" Info Driver None, "The node has no NVIDIA GPU",
-        None "No action: {node} has no NVIDIA GPU, and nothing indicates that it should.",
+        None "No action: {node} has no NVIDIA GPU, and nothing indicates that it should have a GPU.",
         means "The node has no NVIDIA GPU, and Kubernetes does not expect one.",
         reads "host.pci_gpus, inventory.gpus, kubernetes.gpu_capacity, kubernetes.labels, kubelet.registered";
     UNALLOCATABLE: "gpus-not-allocatable" Warning Driver PLUGIN_DOC, "Not all GPUs are allocatable",
@@ -53,8 +54,8 @@ rules! {
         reads "kubernetes.gpu_capacity, kubernetes.gpu_allocatable, kubernetes.other_gpus_withheld", about Unavailable;
     NOT_ADVERTISED: "gpus-not-advertised" Warning Driver PLUGIN_DOC, "GPUs are not advertised to Kubernetes",
         UpdateSoftware "Check the NVIDIA device plugin on {node}: is its pod running, with the nvidia runtime?",
-        means "GPUs respond, or Kubernetes expects GPUs on a node that was not read, but Kubernetes advertises none of them: no pod that \
-            requests a GPU can run on the node.",
+        means "GPUs respond, or Kubernetes expects GPUs on a node that was not read. But Kubernetes advertises none \
+            of these GPUs, so that no pod that requests a GPU can run on the node.",
         reads "inventory.gpus, kubernetes.gpu_capacity, kubernetes.other_gpu_resources, kubernetes.gpu_dra, \
             kubernetes.gpu_plugin_in_cluster, kubernetes.nvidia_pods", about Unavailable;
     ALLOCATED_MISSING: "allocated-gpu-missing" Critical Hardware PLUGIN_DOC,
@@ -84,7 +85,8 @@ rules! {
         means "A monitor, such as node-problem-detector, set a condition of the node about a GPU problem.",
         reads "kubernetes.gpu_conditions";
     REFUTED: "kubernetes-gpu-condition-refuted" Info Driver None, "A node condition about a GPU does not match the readings",
-        Watch "Let the monitor measure {node} again (restart its pod there), or reset the condition: {node} needs no repair because of it.",
+        Watch "Let the monitor measure {node} again (restart its pod there), or reset the condition. {node} needs no \
+            repair because of this condition.",
         means "A monitor set a condition about a GPU, and the readings of that GPU show that the fault no longer exists.",
         reads "kubernetes.gpu_conditions, kubernetes.gpu_conditions_since, ecc, topology";
 }
@@ -120,7 +122,7 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
         let advice = repair.map(|repair| format!("{} {repair}", draft.advice));
         let draft = if is_unknown { draft.with_severity(Severity::Info) } else { draft };
         if is_stale {
-            let absent = "the node has all its GPUs, and none with the UUID in the condition: the GPU was replaced";
+            let absent = "the node has all its GPUs, but no GPU has the UUID in the condition: the GPU was replaced";
             let draft = draft.with_severity(Severity::Info).with_evidence(absent);
             drafts.push(Draft { reason: None, ..draft }.with_action(ActionCode::Watch, CLEAR));
             return drafts;
@@ -312,7 +314,8 @@ fn counts(node: &Node<'_>) -> Option<Draft> {
     let claims = expected(node, known);
     let Some(highest) = claims.first() else {
         // There is no finding if PCI was not read, because a failure of NVML does not show that hardware is missing.
-        // There is also none if only the files and GPUs of a container were read, because a container may have no GPU.
+        // There is also no finding if only the files and GPUs of a container were read, because a container may have no
+        // GPU.
         if !none || on_pci.is_none() || !node.shows_whole_node() {
             return None;
         }
@@ -363,8 +366,9 @@ fn contradicted(claims: &[Expected], known: u32) -> Option<Draft> {
 }
 
 /// The action if only a label has the higher number: a GPU can have been lost before the last boot.
-const COUNT_FIRST: &str = "Find out how many GPUs {node} should have (BMC, inventory of the machines). If one is missing: drain and power-cycle {node}, \
-    then check the seating and power of the GPU. If not: let GPU feature discovery write nvidia.com/gpu.count again. All GPUs that NVML lists can be \
+const COUNT_FIRST: &str = "Find out how many GPUs {node} should have (BMC, inventory of the machines). If a GPU is \
+    missing, drain and power-cycle {node}, then check the seating and power of the GPU. If no GPU is missing, let GPU \
+    feature discovery write nvidia.com/gpu.count again. All GPUs that NVML lists can be \
     used.";
 
 /// Returns the number of GPUs in a source as a text, or the reason why there is no number.

@@ -13,8 +13,9 @@ rules! {
     about Workload;
     KILLED: "nvidia-pod-out-of-memory" Warning Application None, "A container of NVIDIA's software is killed repeatedly because of its memory limit",
         FixLimits "Raise the memory limit of the container in the evidence.",
-        means "Kubernetes ends a container of the exporter, of feature discovery or of another part of NVIDIA's software again and again, \
-            because it uses more memory than its limit (OOMKilled). Its metrics or labels are missing; the GPUs are not affected.",
+        means "A container of NVIDIA's software (the exporter, feature discovery or another part) is killed again and \
+            again, because it uses more memory than its limit (OOMKilled). Its metrics or labels are missing. The \
+            GPUs are not affected.",
         reads "kubernetes.nvidia_pods";
 }
 

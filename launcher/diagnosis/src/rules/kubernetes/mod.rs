@@ -1,4 +1,5 @@
-//! `GROUPS`: the rules about Kubernetes: advertised, allocated and used GPUs, the state of the node, NVIDIA's stack, logs of its pods.
+//! `GROUPS`: the rules about Kubernetes: advertised, allocated and used GPUs, the state of the node, DaemonSets,
+//! ComputeDomains, and NVIDIA's stack.
 
 mod compute_domain;
 mod conditions;

@@ -1,4 +1,5 @@
-//! `logs_to_read`: the pods whose logs the findings advise to read. `add`: adds the lines of logs that were read to the findings.
+//! `logs_to_read`, `named_in`: the pods whose logs the findings or other texts advise to read.
+//! `add`: adds the lines of these logs to the findings. `after_reading`: the advice after a log was read.
 //!
 //! A finding advises to read a log only if the log could not be read. The caller of the rules reads the logs of these
 //! pods and applies the rules again.

@@ -1,4 +1,5 @@
-//! Rules about data that other systems write to the Node object: maintenance, repair, states of operators, and labels of another release.
+//! Rules about data that other systems write to the Node object: maintenance, repair, states of operators, and labels
+//! of another release.
 
 use crate::evidence;
 use crate::input::decisions;
@@ -12,7 +13,7 @@ use syringe_core::facts::kubernetes::lifecycle::{Decision, DecisionKind};
 rules! {
     about Workload;
     STATE: "node-label-reports-a-state" Warning Driver None, "A label or annotation of the node reports a state",
-        Watch "Compare the state with what the program that wrote it is meant to do on {node}.",
+        Watch "Find the program that wrote the state, and check whether this state is intended on {node}.",
         means "An operator or monitor reports in a label or annotation of the node that something failed, is paused or is not done.",
         reads "kubernetes.states";
     REPAIR: "node-in-repair" Warning Driver None, "Another system repairs or maintains the node, or has taken it out of service",
@@ -24,10 +25,11 @@ rules! {
         means "A platform has announced maintenance of the node, or repairs nodes with a condition that this node has.",
         reads "kubernetes.decisions";
     OTHER_RELEASE: "node-label-of-another-release" Warning Driver None, "A label of feature discovery does not match the node's current system",
-        UpdateSoftware "Let node feature discovery write the label of {node} again: check its worker there, then delete the driver pod. The label \
-            is old and selects the image with which the driver is built (driver toolkit, precompiled driver), so it must match the node.",
-        means "The release or kernel that node feature discovery wrote in a label differs from the one that runs: the driver's pod is made for \
-            the system before an update.",
+        UpdateSoftware "Let node feature discovery write the label of {node} again: check its worker there. Then \
+            delete the driver pod. The label is old. It selects the image with which the driver is built (driver \
+            toolkit, precompiled driver), so it must match the node.",
+        means "The release or kernel in a label of node feature discovery differs from the running release or kernel. \
+            The driver's pod is made for the system before an update.",
         reads "kubernetes.labels, kubernetes.os_image";
 }
 
@@ -57,11 +59,13 @@ fn reports_gpu_fault(state: &str) -> bool {
 }
 
 /// Action for a node whose driver comes with its image.
-const PRE_INSTALLED: &str = "Compare the state with what the program that wrote it is meant to do on {node}. The value pre-installed means that the \
-     GPU Operator leaves the driver to the image of the node: its settings of the driver, such as the version, have no effect there.";
+const PRE_INSTALLED: &str = "Find the program that wrote the state, and check whether this state is intended on \
+     {node}. The value pre-installed means that the GPU Operator uses the driver in the image of the node. The driver \
+     settings of the operator, such as the version, have no effect there.";
 
 /// Action for a node that the other system does not repair.
-const LEFT: &str = "Repair {node} with the other findings, and then remove the mark in the evidence, unless the system that set it does so.";
+const LEFT: &str = "Repair {node} as the other findings advise. Then remove the mark in the evidence, unless the \
+    system that set the mark removes it.";
 
 /// Returns the findings about maintenance and repair by other systems.
 fn decided(node: &Node<'_>) -> Vec<Draft> {

@@ -1,4 +1,5 @@
-//! Rules about the state of a node in Kubernetes: not Ready, under pressure, being removed, joining, or a machine without a node.
+//! Rules about the state of a node in Kubernetes: not Ready, under pressure, being removed, joining, or a machine
+//! without a node.
 //!
 //! A probe cannot run on most of these nodes. Therefore the findings quote all data of the API about the reason: the
 //! condition with its message, the Lease, the pods that do not start, the machine and the warnings.
@@ -44,8 +45,9 @@ rules! {
     RUNTIME_BROKEN: "node-runtime-configuration-broken" Critical Driver RUNTIME_DOC,
         "The configuration of the container runtime was not loaded",
         UpdateSoftware "Correct the configuration of the container runtime on {node} and restart the runtime. `journalctl -u containerd` (or `crio`) \
-            shows why its CRI plugin was not loaded, `containerd config dump` shows the merged files. Look at what was written last: the \
-            drop-in file of the container toolkit, the default handler without a definition, disabled_plugins.",
+            shows why its CRI plugin was not loaded. `containerd config dump` shows the merged files. Look at the \
+            last changes: the drop-in file of the container toolkit, the default handler without a definition, \
+            disabled_plugins.",
         means "The container runtime responds, but without the service of the CRI (Unimplemented): its CRI plugin is disabled, or was not loaded because of the configuration. The kubelet can start no pod.",
         reads "kubernetes.ready, kubernetes.conditions";
     SILENT: "kubelet-not-reporting" Critical Driver None, "The kubelet of the node does not report",
@@ -55,11 +57,13 @@ rules! {
         means "The kubelet stopped posting the status of the node, or never posted it: the kubelet is down, or does not reach the API server.",
         reads "kubernetes.ready, kubernetes.conditions, kubernetes.lease_renewed";
     SHUT_DOWN: "node-shut-down" Critical Driver None, "The machine of the node is off or shutting down",
-        Watch "Find out who stopped the machine of {node} (cloud console, maintenance, spot reclaim), and start it or delete the node.",
+        Watch "Find out who stopped the machine of {node} (cloud console, maintenance, spot reclaim). Then start the \
+            machine, or delete the node.",
         means "The kubelet reports that its machine is shutting down, or the cloud reports that the machine is stopped.",
         reads "kubernetes.ready, kubernetes.conditions, kubernetes.taints";
     LEAVING: "node-leaving" Info Driver None, "The node is being removed",
-        None "No action: an autoscaler or an administrator is removing {node}. Do not repair it or return it to service before that ends.",
+        None "No action: an autoscaler or an administrator is removing {node}. Until this has ended, do not repair \
+            the node and do not return it to service.",
         means "The Node object is being deleted, or an autoscaler marked the node for removal.",
         reads "kubernetes.deleting, kubernetes.taints", in_plan NodeLeaves;
     JOINING: "node-joining" Info Driver None, "The machine has not joined the cluster yet",
@@ -75,7 +79,7 @@ rules! {
         means "There is no Node object and no machine of this name, only events or a Lease.",
         reads "kubernetes.no_node, kubernetes.warnings, kubernetes.lease_renewed";
     NOTICED: "node-warnings" Warning Driver None, "Kubernetes reports warnings about the node",
-        Watch "Read the messages: nothing else shows that they affect the GPUs of {node}.",
+        Watch "Read the messages. No other fact shows that they affect the GPUs of {node}.",
         means "In the last hours, the kubelet or a monitor reported warnings about a Ready node.",
         reads "kubernetes.warnings";
     KERNEL_LINE: "node-event-about-gpu" Warning Hardware None, "An event of the node quotes a kernel line about a GPU",
@@ -91,12 +95,13 @@ rules! {
         reads "kubernetes.warnings";
     FLAPS: "node-ready-flaps" Warning Driver None, "The node was not Ready several times within hours",
         Watch "Find out why the kubelet of {node} stops reporting: read `journalctl -u kubelet` at the times of the events (container runtime, load, disk, network \
-            to the API server). After five minutes of each outage, Kubernetes evicts the pods.",
+            to the API server). When an outage has lasted five minutes, Kubernetes evicts the pods.",
         means "The condition Ready of the node was lost several times within six hours, and the node is Ready now.",
         reads "kubernetes.warnings";
     NO_SPACE_FREED: "image-clean-up-fails" Warning Driver None, "The kubelet cannot free disk space for images",
-        FixLimits "Free disk space on {node} where the images are (crictl images, files of no container, logs), or enlarge that file system: its use is above the \
-            threshold, and the kubelet finds no image that it may delete. DiskPressure and evictions follow.",
+        FixLimits "Free disk space on {node} in the file system of the images (crictl images, files of no container, \
+            logs), or enlarge this file system. Its use is above the threshold, and the kubelet finds no image that \
+            it may delete. DiskPressure and evictions follow.",
         means "The clean-up of images by the kubelet failed again and again within six hours.",
         reads "kubernetes.warnings";
     PRESSURE: "node-under-pressure" Warning Driver None, "The node is short of disk space, memory or process IDs",
@@ -140,7 +145,11 @@ const TAINTS: [(&str, Rule); 5] = [
 const REMOVED_BY: [(&str, &str); 6] = [
     ("ToBeDeletedByClusterAutoscaler", "No action: the cluster autoscaler removes {node}."),
     ("karpenter.sh/disrupt", "No action: Karpenter removes {node} and creates another node if pods need it."),
-    ("aws-node-termination-handler/spot-itn", "No repair: AWS takes {node}, a spot instance, within two minutes."),
+    (
+        "aws-node-termination-handler/spot-itn",
+        "No repair: {node} is a spot instance, and AWS takes it back within two \
+        minutes.",
+    ),
     (
         "aws-node-termination-handler/rebalance",
         "Move the jobs of {node} to other nodes: AWS expects to interrupt this spot instance.",
@@ -159,7 +168,7 @@ const REMOVED_BY: [(&str, &str); 6] = [
 fn leaving(rule: Rule, taint: &str) -> Draft {
     let draft = Draft::on_node(rule).with_evidence(format!("taint {}", evidence::name(taint)));
     match REMOVED_BY.iter().find(|(part, _)| taint.contains(part)) {
-        // A node that stays until an announced time is drained before it.
+        // A node that stays until an announced time is drained before this time.
         Some((_, advice)) if advice.starts_with("No ") => draft.with_action(ActionCode::None, *advice),
         Some((_, advice)) => draft.with_action(ActionCode::Watch, *advice),
         None => draft,
@@ -232,7 +241,7 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
         };
         let lines = warnings(node, |event| is_noticed(node, event) && is_unread_line(node, event));
         drafts.extend((!lines.is_empty()).then(|| Draft::on_node(KERNEL_LINE).with_all_evidence(lines)));
-        // The findings about the kernel log are about the lines that an event quotes.
+        // A line that an event quotes is left out here, because the findings about the kernel log contain it.
         let noticed =
             warnings(node, |event| is_noticed(node, event) && !is_told(event) && quoted_line(&event.message).is_none());
         let absent = warnings(node, |event| is_noticed(node, event) && is_not_in_log(node, event));
@@ -249,8 +258,8 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     drafts
 }
 
-/// Returns whether an event quotes a kernel line, and the log does not cover the time of the event and does not have the
-/// line.
+/// Returns whether an event quotes a kernel line, and the log does not cover the time of the event and does not have
+/// the line.
 fn is_unread_line(node: &Node<'_>, event: &PodWarning) -> bool {
     let Some(Parsed::Event(line)) = quoted_line(&event.message).and_then(line_parser::parse) else { return false };
     !is_covered(node.report, event) && !is_in_log(node, &line)
@@ -269,8 +278,8 @@ fn is_in_log(node: &Node<'_>, line: &Line) -> bool {
     Section::data_of(&node.report.sections.xid).is_some_and(|log| log.events.iter().any(is_same))
 }
 
-/// Events of a node with the rule about their number, and the number within [`NOTICED_FOR`] at which it applies. One reboot
-/// and one outage belong to maintenance, and a clean-up of images can find nothing to delete once.
+/// Events of a node with the rule about their number, and the number within [`NOTICED_FOR`] at which it applies. One
+/// reboot and one outage belong to maintenance, and a clean-up of images can find nothing to delete once.
 const REPEATED: [(&[&str], Rule, u32); 3] = [
     (&["Rebooted"], REBOOTS, 3),
     (&["NodeNotReady"], FLAPS, 3),
@@ -299,7 +308,8 @@ fn repeated(node: &Node<'_>) -> impl Iterator<Item = Draft> {
 /// A warning about a Ready node is ignored if it is older than this.
 const NOTICED_FOR: SignedDuration = SignedDuration::from_hours(6);
 
-/// Reasons of warnings that the kubelet writes at each start, whatever the state of the node, and of changes of the node.
+/// Reasons of warnings that the kubelet writes at each start, whatever the state of the node, and of changes of the
+/// node.
 const OF_STARTS: [&str; 7] = [
     "Starting",
     "InvalidDiskCapacity",
@@ -511,7 +521,7 @@ fn network_sets(node: &Node<'_>) -> Vec<String> {
     let lines = sets.filter_map(|set| {
         let name = format!("{}/{}", evidence::name(&set.namespace), evidence::name(&set.name));
         match &set.pod {
-            None => Some(format!("DaemonSet {name} fits the node and has no pod on it")),
+            None => Some(format!("DaemonSet {name} fits the node, but has no pod on it")),
             Some(pod) if pod.ready => None,
             Some(pod) => Some(format!("DaemonSet {name}: {}", pods::failing(node, pod)?.description())),
         }

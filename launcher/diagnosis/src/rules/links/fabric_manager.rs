@@ -1,4 +1,5 @@
-//! Rules about Fabric Manager and IMEX: not running, restarted while jobs run, version different from the driver, running twice.
+//! Rules about Fabric Manager and IMEX: not running, restarted while jobs run, version different from the driver,
+//! running twice.
 
 use crate::evidence;
 use crate::input::boards;
@@ -21,30 +22,34 @@ rules! {
     RESTARTED: "fabric-manager-restarted-under-jobs" Warning Fabric FABRIC_DOC, "Fabric Manager was restarted while programs used the GPUs",
         Watch "Find out why Fabric Manager of {node} was restarted (`journalctl -u nvidia-fabricmanager`, /var/log/fabricmanager.log). Programs that fail \
             with NVLink or fabric errors since then must be restarted.",
-        means "Programs that use the GPUs are older than the Fabric Manager that runs now. CUDA cannot start without Fabric Manager, so an earlier one ended.",
+        means "Programs that use the GPUs are older than the running Fabric Manager. CUDA cannot start without Fabric \
+            Manager, so an earlier Fabric Manager ended.",
         reads "host.services, processes, topology.fabric", in_plan WorkContinues;
     OFTEN: "fabric-manager-restarts-often" Warning Fabric FABRIC_DOC, "Fabric Manager starts again and again",
-        UpdateSoftware "Read /var/log/fabricmanager.log of {node} for the error before each start; the version must be that of the driver.",
+        UpdateSoftware "Read /var/log/fabricmanager.log of {node} for the error before each start. Fabric Manager \
+            must have the version of the driver.",
         means "The log of Fabric Manager has several starts within two days.",
         reads "host.service_logs, host.uptime_seconds", in_plan WorkContinues;
     IMEX_OFTEN: "imex-restarts-often" Warning Fabric IMEX_DOC, "IMEX starts again and again",
-        UpdateSoftware "Read /var/log/nvidia-imex.log of {node} for the error before each start: version, addresses and ports must match those of the other nodes of its domain. Jobs on {node} alone do not need IMEX.",
+        UpdateSoftware "Read /var/log/nvidia-imex.log of {node} for the error before each start. Version, addresses \
+            and ports must match the other nodes of its domain. Jobs on {node} alone do not need IMEX.",
         means "The log of IMEX has several starts within two days.",
         reads "host.service_logs, host.uptime_seconds", about Workload, in_plan WorkContinues;
     VERSION: "service-version-differs" Warning Fabric FABRIC_DOC, "Fabric Manager or IMEX has another version than the driver",
         UpdateSoftware "Install the service in the evidence on {node} in the version of the driver, and restart it when the jobs have ended.",
-        means "The log of the running service names another version than that of the loaded driver. NVIDIA supports only equal versions of \
+        means "The log of the running service names another version than the version of the loaded driver. NVIDIA supports only equal versions of \
             Fabric Manager, and equal branches of IMEX.",
         reads "host.service_logs, host.services, host.driver", in_plan WorkContinues;
     TWO_IMEX: "imex-service-beside-compute-domain" Warning Fabric IMEX_DOC, "The IMEX service of the node runs in addition to the IMEX of a ComputeDomain",
         UpdateSoftware "Stop and disable the service on {node} (systemctl disable --now nvidia-imex): with the DRA driver, IMEX runs only in the pods of \
             ComputeDomains, and only one IMEX can own the node.",
-        means "nvidia-imex runs as a service of the node, and the DRA driver starts IMEX in pods of ComputeDomains: the second one cannot start, and the \
-            ComputeDomain does not become ready.",
+        means "nvidia-imex runs as a service of the node, and the DRA driver starts IMEX in pods of ComputeDomains: the \
+            second IMEX cannot start, and the ComputeDomain does not become ready.",
         reads "host.services, host.nvidia_stack", about Workload;
     NO_IMEX: "imex-not-running" Warning Fabric IMEX_DOC, "IMEX is not running on a node of an NVLink rack",
-        Watch "No action for jobs on {node} alone. For jobs on several nodes of the rack, start nvidia-imex there (nvidia-imex-ctl -N shows \
-            the domain), unless a ComputeDomain of the DRA driver starts it for each job.",
+        Watch "No action for jobs on {node} alone. For jobs on several nodes of the rack, start nvidia-imex on {node} \
+            (nvidia-imex-ctl -N shows the domain), unless a ComputeDomain of the DRA driver starts IMEX for each \
+            job.",
         means "The GPUs are registered with the fabric of a rack, and the IMEX daemon of the node is not running: programs cannot share GPU \
             memory with other nodes.",
         reads "topology.fabric, host.daemons, host.service_logs, host.services_not_running", about Workload;
@@ -115,7 +120,8 @@ const TOLERANCE: SignedDuration = SignedDuration::from_mins(1);
 /// Minimum number of starts within two days at which a service counts as restarting repeatedly.
 const MANY_STARTS: u32 = 4;
 
-/// Returns when the running process of a service started. A process in a pod can choose any name, so the oldest process counts.
+/// Returns when the running process of a service started. A process in a pod can choose any name, so the oldest process
+/// counts.
 fn started(node: &Node<'_>, service: &str) -> Option<Timestamp> {
     let own = node.host()?.services.iter().filter(|process| process.name == service);
     own.filter_map(|process| process.started_at).min()
@@ -222,7 +228,7 @@ fn imex(node: &Node<'_>) -> Option<Draft> {
 }
 
 /// Action for an IMEX service that is enabled and ended with an error.
-const FAILED_IMEX: &str = "Repair the error of nvidia-imex on {node} and start it again: until then, jobs cannot share GPU memory with other nodes of the \
+const FAILED_IMEX: &str = "Repair the error of nvidia-imex on {node}, and start nvidia-imex again. Until then, jobs cannot share GPU memory with other nodes of the \
      rack. If a ComputeDomain of the DRA driver starts IMEX, disable the service instead.";
 
 /// Returns a finding if Fabric Manager is required but not running. Boards with NVSwitches need it on the node, even if

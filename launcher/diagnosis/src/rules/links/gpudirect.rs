@@ -18,8 +18,8 @@ const NCCL_DOC: Option<&str> = Some("https://docs.nvidia.com/deeplearning/nccl/u
 
 rules! {
     ACS: "pcie-acs-redirects" Warning Fabric NCCL_DOC, "PCIe switches send direct transfers through the processor",
-        UpdateSoftware "Switch ACS off in the BIOS of {node}, or with setpci at each boot for the ports in the evidence, unless virtual machines use \
-            its devices. Transfers between the GPUs and to network cards are slow, and NCCL can hang.",
+        UpdateSoftware "Switch ACS off in the BIOS of {node}, or with setpci at each boot for the ports in the \
+            evidence. Do not do this if virtual machines use the devices of {node}. Transfers between the GPUs and to network cards are slow, and NCCL can hang.",
         means "Access control services (ACS) of PCIe ports redirect the transfers between devices below one switch to the processor.",
         reads "topology.gpudirect, topology.nics, topology.matrix", in_plan WorkContinues;
     IOMMU: "iommu-translates-transfers" Info Fabric NCCL_DOC, "The IOMMU translates the addresses of GPU transfers",
@@ -29,14 +29,16 @@ rules! {
         reads "host.pci_gpus, topology.nics, topology.gpus", in_plan WorkContinues;
     UNAVAILABLE: "gpudirect-rdma-unavailable" Warning Driver GPUDIRECT_DOC, "GPUDirect RDMA cannot be used",
         UpdateSoftware "Load nvidia_peermem on {node} (modprobe nvidia_peermem; GPU Operator: driver.rdma.enabled), or install the open kernel \
-            module on Linux 5.12 or later, which offers DMA-BUF. Without one of them NCCL copies data through the memory of the host.",
-        means "The node has active InfiniBand or RoCE ports next to its GPUs, but neither nvidia-peermem nor DMA-BUF connects the two.",
+            module on Linux 5.12 or later, which offers DMA-BUF. Without nvidia_peermem or DMA-BUF, NCCL copies data through the memory of the host.",
+        means "The node has active InfiniBand or RoCE ports next to its GPUs, but they are not connected by \
+            nvidia-peermem or DMA-BUF.",
         reads "host.modules, host.driver, topology.nics, topology.gpudirect", in_plan WorkContinues;
     UNREGISTERED: "nvidia-peermem-not-registered" Warning Driver GPUDIRECT_DOC, "nvidia-peermem is loaded but not registered",
         UpdateSoftware "Reload nvidia_peermem on {node} (rmmod nvidia_peermem; modprobe nvidia_peermem) after the RDMA modules. If it does not register, \
             it was built for other RDMA modules: reinstall the driver after DOCA or MLNX_OFED.",
         means "The module nvidia-peermem is loaded, but the RDMA modules do not list it as a client (`memory_peers`), so NCCL does not use \
-            GPUDirect RDMA. This happens if the RDMA modules were replaced or reloaded after it.",
+            GPUDirect RDMA. This happens if the RDMA modules were replaced or reloaded after the load of \
+                nvidia-peermem.",
         reads "host.modules, topology.gpudirect, topology.nics", in_plan WorkContinues;
 }
 

@@ -1,4 +1,5 @@
-//! Rules about the quality of links: the bit error rate of NVLinks, and damaged packets on the PCIe link of a GPU.
+//! Rules about links: the bit error rate of NVLinks, links without traffic, C2C links that are down, and damaged
+//! packets on the PCIe link of a GPU.
 
 use std::collections::BTreeMap;
 
@@ -20,6 +21,12 @@ rules! {
         means "Some C2C links, which connect the GPU with the CPU of its module, are not active. Traffic to the memory of the CPU is slower or \
             fails.",
         reads "topology.c2c";
+    C2C_ERRORS: "c2c-link-errors" Warning Fabric NVML_DOC, "The links between the GPU and its CPU count errors",
+        Watch "Read the counters of {gpu} on {node} again later: only growing counters indicate a fault. If they grow, drain {node} and \
+            power-cycle it; if they still grow, contact the vendor: GPU and CPU are one module.",
+        means "The driver counted error interrupts of C2C links, which connect the GPU with the CPU of its module. Errors that do not \
+            grow are information.",
+        reads "topology.c2c.errors, telemetry.sample";
     TRAFFIC_OFF: "nvlink-traffic-disabled" Warning Fabric NVML_DOC, "The driver has disabled traffic on NVLinks that are up",
         Watch "Find out why the software of the fabric (Fabric Manager, the NVLink manager of the rack) gives {gpu} of {node} no traffic on \
             these links: jobs on several GPUs cannot use them.",
@@ -49,7 +56,10 @@ const UNCORRECTED: &str = "fatal";
 const MANY_PER_DAY: u64 = 1000;
 
 pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
-    let of_gpu = |gpu| [bit_errors(node, gpu), damaged(node, gpu), c2c_down(node, gpu), traffic_off(node, gpu)];
+    let of_gpu = |gpu| {
+        let of_c2c = [c2c_down(node, gpu), c2c_errors(node, gpu)];
+        [bit_errors(node, gpu), damaged(node, gpu), traffic_off(node, gpu)].into_iter().chain(of_c2c)
+    };
     node.answering().flat_map(of_gpu).flatten().collect()
 }
 
@@ -60,6 +70,21 @@ fn c2c_down(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     node.answering().find(|gpu| is_used(gpu) == Some(true))?;
     let line = format!("C2C links {} of {} are not active", evidence::ranges(&links.down), links.count);
     Some(Draft::on_gpu(C2C_DOWN, gpu).with_evidence(line))
+}
+
+/// Returns a finding about errors of C2C links. Whether few errors are normal is not documented, so only errors that grow are
+/// a fault.
+fn c2c_errors(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
+    let errors = node.topology_of(gpu).and_then(|gpu| Some(&gpu.c2c.as_ref()?.errors));
+    let totals = errors.into_iter().flatten().filter(|(_, count)| **count > 0);
+    let totals = totals.map(|(name, count)| format!("C2C {}: {count} since driver load", evidence::data(name)));
+    let sample = node.telemetry_of(gpu).and_then(|now| now.sample.as_ref());
+    let new = sample.and_then(|sample| Some((sample, sample.c2c_errors.filter(|count| *count > 0)?)));
+    let growth =
+        new.map(|(sample, count)| format!("C2C errors: {count} more in the last {}", evidence::window(sample)));
+    let severity = if growth.is_some() { Severity::Warning } else { Severity::Info };
+    let lines: Vec<String> = growth.into_iter().chain(totals).collect();
+    (!lines.is_empty()).then(|| Draft::on_gpu(C2C_ERRORS, gpu).with_severity(severity).with_all_evidence(lines))
 }
 
 fn traffic_off(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {

@@ -1,4 +1,4 @@
-//! Rule about a GPU and another PCIe device that failed at the same moment.
+//! Rule about a GPU and another PCIe device that failed at the same moment. `has_failed`: whether a card failed.
 
 use jiff::SignedDuration;
 

@@ -1,4 +1,5 @@
-//! Rules about network cards or ports that should exist: cards without a driver, and fewer ports than the instance type or sockets require.
+//! Rules about network cards or ports that should exist: cards without a driver or RDMA device, and fewer ports than
+//! the instance type or the other socket has.
 //!
 //! The rules about ports compare only the ports that exist. The rules in this module also find ports that all GPUs
 //! lack.
@@ -28,13 +29,14 @@ rules! {
         means "A card that can use RDMA has no RDMA device: it is used for Ethernet only, or a module is missing.",
         reads "topology.cards_without_ports";
     FEWER: "rdma-ports-fewer-than-instance" Warning Fabric DEBUG_DOC, "The machine has fewer InfiniBand ports than its instance type",
-        UpdateSoftware "Compare the network cards of {node} on the PCI bus (lspci) with its instance type. If a card is missing there, have the \
-            provider replace the machine; if it is there, load its driver.",
+        UpdateSoftware "Compare the network cards of {node} on the PCI bus (lspci) with its instance type. If a card is missing there, have \
+            the provider replace the machine. If no card is missing there, load the driver of the cards.",
         means "Every machine of the instance type has a certain number of InfiniBand ports, and this node has fewer.",
         reads "topology.nics, kubernetes.instance_type", in_plan WorkContinues;
     UNEVEN: "rdma-ports-per-socket-differ" Info Fabric DEBUG_DOC, "The sockets have different numbers of network ports of one model",
         Watch "Compare the network cards of {node} with those of a node of the same kind (lspci): a card may be gone.",
-        means "Cards of one model are next to the GPUs, fewer than GPUs, and one NUMA node has fewer of them than another one.",
+        means "There are fewer cards of one model next to the GPUs than GPUs, and one NUMA node has fewer of these \
+            cards than another NUMA node.",
         reads "topology.nics, topology.gpus";
 }
 

@@ -1,4 +1,5 @@
-//! `GROUPS`: the rules about NVLink, NVSwitch, Fabric Manager, PCIe, devices that failed together, GPUDirect, peer-to-peer access, network cards and RDMA ports.
+//! `GROUPS`: the rules about NVLink, NVSwitch, Fabric Manager, PCIe, devices that failed together, GPUDirect,
+//! peer-to-peer access, network cards and RDMA ports.
 
 mod fabric_manager;
 mod gpudirect;

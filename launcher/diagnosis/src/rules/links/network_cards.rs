@@ -16,26 +16,29 @@ use syringe_core::facts::topology::{NicPort, NicSlot};
 rules! {
     about Network;
     SLOT: "nic-slot-degraded" Warning Fabric DEBUG_DOC, "The PCIe link of a network card is slower than card and slot support",
-        CheckCabling "Reseat the network card of {node} in the evidence, or check its riser and the settings of its slot, at the next \
-            maintenance: it cannot reach the rate of its port.",
+        CheckCabling "Reseat the network card of {node} in the evidence at the next maintenance, or check its riser \
+            and the settings of its slot. The card cannot reach the rate of its port.",
         means "The PCIe link of an InfiniBand or RoCE card has fewer lanes or a lower generation than card and slot support, or its slot offers \
             less than the slots of the other cards.",
         reads "topology.nics", in_plan WorkContinues;
-    SETTINGS: "nic-pcie-settings-differ" Warning Fabric DEBUG_DOC, "PCIe settings of a network card differ from those of the others",
-        UpdateSoftware "Give the card of {node} in the evidence the settings of the others (BIOS, or setpci for the register Device Control), or \
-            reboot {node}: a hot reset of a card can lose them. Transfers of the card are slow.",
-        means "Largest read request or largest payload of a network card are smaller than those of the other cards of its kind, or its payload is \
-            smaller than that of the PCIe port above it.",
+    SETTINGS: "nic-pcie-settings-differ" Warning Fabric DEBUG_DOC, "PCIe settings of a network card differ from the \
+        other network cards",
+        UpdateSoftware "Give the card of {node} in the evidence the settings of the other cards (BIOS, or setpci for \
+            the register Device Control), or reboot {node}: a hot reset of a card can lose its settings. Transfers of the card are slow.",
+        means "The largest read request or the largest payload of a network card is smaller than on the other cards \
+            of its kind, or the payload is smaller than the payload of the PCIe port above the card.",
         reads "topology.nics", in_plan WorkContinues;
     FIRMWARE: "nic-firmware-differs" Warning Fabric DEBUG_DOC, "Network cards of the same model have different firmware",
         UpdateSoftware "Update the firmware of the cards of {node} in the evidence to one version (mlxfwmanager), and restart the cards (mlxfwreset). A new version \
             works only after the reset.",
         means "Network cards with the same board id (PSID) run different firmware versions, for example because an update did not reach all of them.",
         reads "topology.nics", in_plan WorkContinues;
-    ADDRESS: "roce-address-missing" Warning Fabric DEBUG_DOC, "A RoCE port has no address, unlike the others",
+    ADDRESS: "roce-address-missing" Warning Fabric DEBUG_DOC, "A RoCE port has no address, unlike the other RoCE \
+        ports",
         UpdateSoftware "Check the IP address of the interface of {node} in the evidence (ip address; netplan, NetworkManager): without it the port \
             has no RoCE v2 GID, and jobs that use the port cannot connect.",
-        means "An active RoCE port next to a GPU has no RoCE v2 address (GID) other than a link-local one, although the other ports have one.",
+        means "An active RoCE port next to a GPU has no RoCE v2 address (GID) other than a link-local address, \
+            although the other ports have one.",
         reads "topology.nics", in_plan WorkContinues;
     BOND: "network-bond-degraded" Warning Fabric None, "A bond of network interfaces has a member without a link",
         CheckCabling "Check cable, transceiver and switch port of the interface of {node} in the evidence. Until then the bond has less bandwidth \
@@ -111,7 +114,8 @@ fn slots(node: &Node<'_>, cards: &[&NicPort]) -> Vec<Draft> {
                 continue;
             }
             format!(
-                "the slot offers generation {generation} x{width}; those of the other cards generation {} x{}",
+                "the slot offers generation {generation} x{width}; the slots of the other cards offer generation {} \
+                x{}",
                 usual.0, usual.1
             )
         } else {

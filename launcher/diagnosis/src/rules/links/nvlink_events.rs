@@ -35,8 +35,9 @@ rules! {
         means "An NVSwitch reported that it is too hot.",
         reads "xid: SXid";
     SHARED_END: "nvlink-shared-end" Warning Fabric FABRIC_DOC, "Links of several GPUs to the same place failed at the same time",
-        CheckCabling "Check the NVSwitch to which the links in the evidence lead (in a rack: its switch tray, its cables and the messages of NMX or NVOS), and repair \
-            it before the GPUs are reset: the same links of several GPUs failed together, so a fault of each GPU is unlikely.",
+        CheckCabling "Check the NVSwitch to which the links in the evidence lead (in a rack: its switch tray, its cables and \
+            the messages of NMX or NVOS). Repair it before the GPUs are reset. The same links of several GPUs failed \
+            together, so a fault of each GPU is unlikely.",
         means "Links of at least three GPUs that lead to one NVSwitch, or that have the same number, failed within seconds. The cause is probably at \
             their other end.",
         reads "xid: 74, 144 to 150; topology.nvlinks", in_plan ComesFirst;
@@ -149,12 +150,12 @@ fn rested(node: &Node<'_>, draft: Draft, events: &[&KernelEvent]) -> Draft {
     match aging::worst(events).ageing {
         Ageing::AfterADay if long_ago => draft.with_severity(Severity::Info),
         Ageing::WhenWorking | Ageing::WhenWorkingADay if all_work && needs_boot => {
-            let why = "only a boot of the node ends this fault, and none is in the log since then";
+            let why = "only a boot of the node ends this fault, and the log has no boot since then";
             draft.unless_recovered(Recovery::Unproven { recent: false, why: why.to_owned() }, node.booted().is_some())
         }
         Ageing::WhenWorking | Ageing::WhenWorkingADay if all_work && needs_reset && !node.gpus.iter().all(is_used) => {
             let why = "all GPUs of the node and their NVLinks are up, but no driver load or boot is in the log since then, and no \
-                       program that started since then uses several of them";
+                       program that started since then uses several GPUs";
             draft.unless_recovered(Recovery::Unproven { recent: false, why: why.to_owned() }, node.booted().is_some())
         }
         Ageing::WhenWorking | Ageing::WhenWorkingADay if all_work => draft
@@ -269,7 +270,8 @@ fn other_end(node: &Node<'_>, gpu: &Gpu, event: &KernelEvent) -> Option<String> 
     ends.next().map(|end| format!("{}at the same time: {}", place(end), evidence::event(end)))
 }
 
-/// If at least this many GPUs report errors of links with the same end, that end is more likely to be faulty than the GPUs.
+/// If at least this many GPUs report errors of links with the same end, that end is more likely to be faulty than the
+/// GPUs.
 const GPUS_OF_END: usize = 3;
 
 /// Returns a finding about the ends that links of several GPUs share, if these links failed.
@@ -289,8 +291,8 @@ fn shared_ends(node: &Node<'_>, drafts: &[Draft]) -> Option<Draft> {
     (!found.is_empty()).then_some(draft)
 }
 
-/// Returns a line about the device to which the links of several GPUs lead that report errors at the same time: one NVSwitch,
-/// or, if the ends are not known, the plane of the links with one number.
+/// Returns a line about the device to which the links of several GPUs lead that report errors at the same time: one
+/// NVSwitch, or, if the ends are not known, the plane of the links with one number.
 fn shared_end(node: &Node<'_>, gpu: &Gpu, event: &KernelEvent) -> Option<String> {
     let number = |event: &KernelEvent| event.details.get("link").and_then(|link| link.parse::<u32>().ok());
     let link = number(event)?;

@@ -202,7 +202,7 @@ fn switch_of_all_down<'n>(node: &'n Node<'_>) -> Option<(&'n PciAddress, usize)>
 /// use cables.
 fn of_switch(draft: Draft, switch: &PciAddress, gpus: usize) -> Draft {
     let switch = switch.sysfs();
-    draft.with_evidence(format!("all links that are down lead to the NVSwitch at {switch}, those of {gpus} GPUs")).with_action(
+    draft.with_evidence(format!("all links that are down ({gpus} GPUs) lead to the NVSwitch at {switch}")).with_action(
         ActionCode::DrainAndReset,
         format!(
             "Drain {{node}}, then reset all its GPUs and NVSwitches together. If the same links stay down, the NVSwitch at {switch} or its \
@@ -212,8 +212,9 @@ fn of_switch(draft: Draft, switch: &PciAddress, gpus: usize) -> Draft {
 }
 
 /// Action for links that are down because the fabric has not been started.
-const LATER: &str = "No reset now: the fabric starts the NVLinks of {gpu} on {node}. Start it first (see the finding about Fabric Manager or \
-                     the registration), then run this diagnosis again; reset {gpu} only if links are still down.";
+const LATER: &str = "No reset now: the fabric starts the NVLinks of {gpu} on {node}. Start the fabric first (see the \
+                     finding about Fabric Manager or the registration), then run this diagnosis again. Reset {gpu} \
+                     only if links are still down.";
 
 /// Returns whether no link of any GPU is up and the GPU is not registered with the fabric. The links are then down
 /// because no service manages the fabric.
@@ -428,13 +429,15 @@ fn all_counters(node: &Node<'_>) -> Vec<Draft> {
             }
             _ if high.grows => draft.with_action(
                 ActionCode::CheckCabling,
-                "The errors of {gpu} grow now. Drain {node} and reset {gpu}; if they grow again, check seating and cables.",
+                "The errors of {gpu} grow now. Drain {node} and reset {gpu}. If the errors grow again, check seating \
+                and cables.",
             ),
             _ if high.on_all_links && (with_high == 1 || high.to_switches && with_high * 2 < read.len()) => draft.with_action(
                 ActionCode::Watch,
-                "Read the counters of {gpu} again later: only growing counters indicate a fault. All of its links have errors, and those of \
-                 most other GPUs do not: if they grow, {gpu} or its seating on the board is more likely to be faulty than cables. Reset it at the next \
-                 drain; if the errors come back, run the NVIDIA field diagnostic.",
+                "Read the counters of {gpu} again later: only growing counters indicate a fault. All of its links \
+                 have errors, but the links of most other GPUs do not. If the counters grow, {gpu} or its seating on \
+                 the board is more likely to be faulty than cables. Reset {gpu} at the next drain. If the errors come \
+                 back, run the NVIDIA field diagnostic.",
             ),
             _ => draft,
         });
@@ -450,13 +453,13 @@ const MISCONFIGURED: &str = "Drain {node}. Compare its fabric configuration with
 const MISCONFIGURATIONS: [(&str, &str, ActionCode, &str); 7] = [
     (
         "incorrect_sysguid",
-        "the system GUID of the GPU is not the one that the fabric expects",
+        "the fabric expects another system GUID of the GPU",
         ActionCode::UpdateSoftware,
         MISCONFIGURED,
     ),
     (
         "incorrect_chassis_sn",
-        "the serial number of the chassis is not the one that the fabric expects",
+        "the fabric expects another serial number of the chassis",
         ActionCode::UpdateSoftware,
         MISCONFIGURED,
     ),
@@ -464,7 +467,8 @@ const MISCONFIGURATIONS: [(&str, &str, ActionCode, &str); 7] = [
         "no_partition",
         "the GPU is in no partition of the fabric",
         ActionCode::UpdateSoftware,
-        "Put {gpu} of {node} into a partition (Fabric Manager or the NVLink manager of the rack): the fabric gives it no NVLinks before.",
+        "Put {gpu} of {node} into a partition (Fabric Manager or the NVLink manager of the rack). Until then, the \
+        fabric gives it no NVLinks.",
     ),
     (
         "insufficient_nvlinks",
@@ -507,13 +511,14 @@ fn with_configuration(draft: Draft, fabric: &Fabric) -> Draft {
     if only { Draft { reason, ..draft }.with_action(action, advice) } else { draft }
 }
 
-/// Action for a compute tray of a rack. Fabric Manager runs on the switch trays, and IMEX is not part of the registration.
+/// Action for a compute tray of a rack. Fabric Manager runs on the switch trays, and IMEX is not part of the
+/// registration.
 const OF_RACK: &str = "Check the control plane of the rack's fabric (NMX-Controller, or Fabric Manager on the switch trays): whether it runs, and \
      whether {gpu} of {node} is in a partition. The node has no Fabric Manager of its own. CUDA cannot start on {gpu}.";
 
 /// Action for a GPU that cannot register because modules for the management of the switches are not loaded.
-const MODULES: &str = "Load mlx5_ib and ib_umad on {node} (modprobe), and let them load before the driver; then restart Fabric Manager. \
-                       It manages the NVSwitches of this board through network cards. CUDA cannot start on {gpu}.";
+const MODULES: &str = "Load mlx5_ib and ib_umad on {node} (modprobe), and let them load before the driver. Then \
+                       restart Fabric Manager, which manages the NVSwitches of this board through network cards. CUDA cannot start on {gpu}.";
 
 /// Adds the missing modules, if the NVSwitches of the board are managed through network cards.
 fn with_modules(draft: Draft, node: &Node<'_>) -> Draft {

@@ -24,8 +24,8 @@ use syringe_core::pci::PciAddress;
 
 rules! {
     WIDTH: "pcie-width-degraded" Critical Fabric DEBUG_DOC, "PCIe link runs with fewer lanes",
-        CheckCabling "Drain {node}, reseat {gpu} or its riser and cables. If the lanes do not return, move the GPU \
-            to another slot, and replace it if it has fewer lanes there, too.",
+        CheckCabling "Drain {node}, reseat {gpu} or its riser and cables. If the lanes do not return, move {gpu} to \
+            another slot. If it has fewer lanes there, too, replace it.",
         means "The PCIe link of the GPU uses fewer lanes than GPU and slot support. Transfers are slower.",
         reads "topology.pcie_path, telemetry.pcie, inventory.pcie_max_width", in_plan WorkContinues;
     GENERATION: "pcie-generation-low" Warning Fabric DEBUG_DOC, "PCIe link is slow under load",
@@ -59,8 +59,8 @@ rules! {
         means "PCIe corrected very many errors of the GPU or of a port above it: the quality of the link is poor.",
         reads "xid: PCIe errors (AER)";
     UNATTRIBUTED: "pcie-errors-unattributed" Warning Fabric AER_DOC, "Uncorrected PCIe errors, possibly above a GPU",
-        CheckCabling "Find out what is connected below that port of {node} (lspci -t); these devices were not read. If one of them is a \
-            GPU, check its seating, riser and cables.",
+        CheckCabling "Find out what is connected below that port of {node} (lspci -t). These devices were not read. \
+            If one of these devices is a GPU, check its seating, riser and cables.",
         means "PCIe reported uncorrected errors of a port whose devices are not known. The port may be above a GPU.",
         reads "xid: PCIe errors (AER), topology.pcie_path";
     ELSEWHERE: "pcie-errors-elsewhere" Info Fabric AER_DOC, "PCIe errors on a device that is not a GPU",
@@ -73,12 +73,12 @@ rules! {
         reads "xid: PCIe slots";
     LINK_UNATTRIBUTED: "pcie-link-lost-unattributed" Warning Fabric DEBUG_DOC,
         "A PCIe link, possibly of a GPU, went down",
-        CheckCabling "Find out what is connected below that port of {node} (lspci -t); these devices were not read. If one of them is a \
-            GPU, check its seating and power.",
+        CheckCabling "Find out what is connected below that port of {node} (lspci -t). These devices were not read. \
+            If one of these devices is a GPU, check its seating and power.",
         means "The kernel reported that a PCIe link went down. Its device is not known, and may be a GPU.",
         reads "xid: PCIe slots";
     IOMMU: "iommu-fault" Critical Driver None, "The IOMMU blocked DMA transfers by the GPU",
-        DrainAndReset "Drain the workloads on {gpu} of {node} and reset it. If the faults return, check the IOMMU settings \
+        DrainAndReset "Move the workloads off {gpu} of {node}, then reset {gpu}. If the faults return, check the IOMMU settings \
             of the kernel and the BIOS (for GPUDirect: iommu=pt, ACS off), then the NVIDIA driver and the network driver.",
         means "The IOMMU blocked direct memory access (DMA) by the GPU: transfers fail, jobs hang or lose data.",
         reads "xid: IOMMU faults (DMAR, AMD-Vi, SMMU)";
@@ -438,7 +438,8 @@ fn is_of_switch(node: &Node<'_>, event: &KernelEvent) -> bool {
 }
 
 /// An NVSwitch is reset together with all GPUs of its board.
-const IOMMU_OF_SWITCH: &str = "Drain {node}, then reset all its GPUs and NVSwitches together, or reboot it. If the faults return, check \
+const IOMMU_OF_SWITCH: &str = "Drain {node}, then reset all its GPUs and NVSwitches together, or reboot {node}. If \
+    the faults return, check \
      the IOMMU settings of the kernel and the BIOS.";
 
 /// Returns findings about NVSwitches: PCIe errors, lost links, and transfers that the IOMMU blocked.

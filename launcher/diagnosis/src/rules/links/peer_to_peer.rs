@@ -17,7 +17,8 @@ rules! {
         means "Two GPUs are connected by NVLink, but the driver does not let them read or write each other's memory: transfers between them \
             are slow.",
         reads "topology.p2p_lacking, topology.matrix";
-    UNEVEN: "peer-to-peer-uneven" Info Fabric NVML_DOC, "GPUs without NVLink lack peer-to-peer access that other pairs have, or it is switched off",
+    UNEVEN: "peer-to-peer-uneven" Info Fabric NVML_DOC, "GPUs without NVLink have no peer-to-peer access: other pairs \
+        have it, or a driver option disables it",
         Watch "If transfers between these GPUs of {node} are slow, check whether a driver option (NVreg_RegistryDwords) disables \
             peer-to-peer access. Also compare the BIOS settings of their slots. Without this access, NCCL sends the data through host memory.",
         means "A driver option switches peer-to-peer access off, or pairs of GPUs lack it although other pairs with the same connection have it.",
@@ -110,8 +111,8 @@ fn named(pairs: &[[u32; 2]]) -> String {
     format!("{} of GPUs {}", evidence::count(pairs.len(), "pair"), evidence::ranges(&gpus))
 }
 
-/// Returns whether NVLinks connect two GPUs that programs use as a whole. In MIG mode and with virtual GPUs, there is no
-/// peer-to-peer access.
+/// Returns whether NVLinks connect two GPUs that programs use as a whole. In MIG mode and with virtual GPUs, there is
+/// no peer-to-peer access.
 fn is_linked(node: &Node<'_>, topology: &Topology, pair: [u32; 2]) -> bool {
     let is_linked = cell_of(topology, pair).is_some_and(|cell| cell.starts_with("NV"));
     is_linked && pair.into_iter().all(|index| is_whole(node, index))
@@ -133,7 +134,7 @@ fn is_whole(node: &Node<'_>, index: u32) -> bool {
     })
 }
 
-/// Returns an entry if neither the pairs with a capability nor the pairs without it are in the report.
+/// Returns an entry if the report contains no pairs with a capability and no pairs without it.
 pub(super) fn unread(node: &Node<'_>) -> Vec<Unread> {
     let Some(topology) = node.topology() else { return Vec::new() };
     let is_read = |gpu: &Gpu| {

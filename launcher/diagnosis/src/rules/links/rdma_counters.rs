@@ -1,4 +1,5 @@
-//! Rules about counters of RDMA ports (`rdma_counters.tsv`): links that flap, transmission errors, lost packets, EFA devices.
+//! Rules about counters of RDMA ports (`rdma_counters.tsv`): links that flap, transmission errors, lost packets, EFA
+//! devices.
 //!
 //! The counters are totals since the driver of the card was loaded. A total is compared with the usual number for the
 //! time since boot, and with ports of the same kind. If all ports have a high count, the cause is in the network.
@@ -25,19 +26,19 @@ rules! {
         reads "topology.nics, host.uptime_seconds", in_plan WorkContinues;
     ERRORS: "rdma-port-errors" Warning Fabric DEBUG_DOC, "A network port counts transmission errors",
         CheckCabling "Check cable and transceiver of the network port of {node} in the evidence (mlxlink shows the error rate and the optical \
-            power), and swap them with those of another port at the next maintenance. The port repeats packets, so jobs are slow.",
+            power), and swap them with the cable and transceiver of another port at the next maintenance. The port repeats packets, so jobs are slow.",
         means "An InfiniBand or RoCE port counts more symbol errors, damaged packets or recoveries of its link than the other ports of the node.",
         reads "topology.nics, host.uptime_seconds", in_plan WorkContinues;
-    LOST: "rdma-packets-lost" Warning Fabric DEBUG_DOC, "A network port loses more packets than the others",
+    LOST: "rdma-packets-lost" Warning Fabric DEBUG_DOC, "A network port loses more packets than the other ports",
         Watch "Check the flow control (PFC, ECN) of the port of {node} in the evidence and of its switch port, and what else uses the port. \
             This is not a fault of a GPU.",
         means "An InfiniBand or RoCE port dropped, repeated or missed many more packets than the other ports of the node.",
         reads "topology.nics, host.uptime_seconds", in_plan WorkContinues;
     EFA: "efa-errors" Warning Fabric None, "An EFA device counts errors",
-        Watch "Stop and start the instance of {node} when its jobs have ended if the device does not complete commands; otherwise check the \
-            security groups and the nodes at the other end.",
+        Watch "If the device does not complete commands, stop and start the instance of {node} when its jobs have \
+            ended. Otherwise, check the security groups and the nodes at the other end.",
         means "An EFA device (AWS) did not complete commands, or counts more drops and timeouts than the other EFA devices of the node. The \
-            state of the port says nothing: the driver always reports ACTIVE.",
+            state of the port gives no information: the driver always reports ACTIVE.",
         reads "topology.nics, host.uptime_seconds", in_plan WorkContinues;
 }
 
@@ -97,7 +98,8 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
 /// From this factor on, the traffic of programs does not explain the difference between the ports.
 const FAR: u64 = 100;
 
-const OF_ALL: &str = "No action at the ports of {node}: all of them count alike, so look at the switch or the network.";
+const OF_ALL: &str = "No action at the ports of {node}: all ports have similar counts, so look at the switch or the \
+    network.";
 
 /// A counter of a port that is higher than usual.
 struct Count<'n> {

@@ -1,4 +1,5 @@
-//! Rules about the InfiniBand and RoCE ports next to the GPUs: ports that are not active, slow, missing, or of different link layers.
+//! Rules about the InfiniBand and RoCE ports next to the GPUs: not active, slow, missing, of two link layers, without
+//! modules. `distance`, `is_active`, `name_of`, …: functions about one port, for other rules.
 //!
 //! The ports of the other GPUs show how many ports should be active, and at which rate. If each GPU has its own ports,
 //! one GPU with an active port is enough for the comparison, because all rails are equal. Some ports are not checked:
@@ -25,29 +26,33 @@ rules! {
         means "An InfiniBand or RoCE port next to a GPU is not active, although the ports next to the other GPUs are \
             active.",
         reads "topology.nics", in_plan WorkContinues;
-    SLOW: "rdma-port-slow" Warning Fabric DEBUG_DOC, "A network port next to a GPU is slower than those of the other GPUs",
+    SLOW: "rdma-port-slow" Warning Fabric DEBUG_DOC, "A network port next to a GPU is slower than the ports next to \
+        the other GPUs",
         CheckCabling "Check cable and transceiver of the network port of {node} in the evidence. Jobs on several nodes wait for the slowest \
             port.",
         means "An InfiniBand or RoCE port next to a GPU runs at a lower rate than the ports next to the other GPUs.",
         reads "topology.nics", in_plan WorkContinues;
     GONE: "rdma-port-missing" Warning Fabric DEBUG_DOC, "A GPU has no network port next to it, unlike the other GPUs",
         CheckCabling "Check whether the network card next to {gpu} of {node} is on the PCI bus (lspci), and its seating.",
-        means "Almost all GPUs of the node have an InfiniBand or RoCE port at the same PCIe switch, but one GPU has none: its network card may be gone.",
+        means "Almost all GPUs of the node have an InfiniBand or RoCE port at the same PCIe switch, but one GPU has \
+            no such port: its network card may be gone.",
         reads "topology.nics", in_plan WorkContinues;
     TWO_LAYERS: "rdma-ports-of-two-kinds" Info Fabric DEBUG_DOC, "Some ports next to GPUs are Ethernet and the others InfiniBand",
         Watch "Compare the link type that is set in the firmware of these cards of {node} (mlxconfig: LINK_TYPE): collective operations that use \
             all ports need one type.",
-        means "Every GPU has the same number of ports next to it, and some of these ports are Ethernet, the others InfiniBand. Cards that can be \
-            both have a setting in their firmware.",
+        means "Every GPU has the same number of ports next to it. Some of these ports are Ethernet ports, and the \
+            other ports are InfiniBand ports. Cards that support both types have a setting in their firmware.",
         reads "topology.nics";
     FAR: "rdma-port-on-other-socket" Info Fabric DEBUG_DOC, "A GPU has no network port on its NUMA node, unlike the other GPUs",
         Watch "Check whether a network card of {node} is in the wrong slot or gone: the transfers of {gpu} to other nodes cross the link between \
             CPU sockets.",
-        means "Almost all GPUs of the node have an InfiniBand or RoCE port on their NUMA node, but one GPU has none.",
+        means "Almost all GPUs of the node have an InfiniBand or RoCE port on their NUMA node, but one GPU has no \
+            such port.",
         reads "topology.nics, topology.gpus", in_plan WorkContinues;
     MODULES: "rdma-module-missing" Warning Fabric DEBUG_DOC, "Kernel modules of RDMA are not loaded",
-        UpdateSoftware "Load the modules in the evidence on {node} (modprobe), and let them load at each boot, if jobs use RDMA there. Programs open \
-            RDMA ports through ib_uverbs; mlx5_ib makes the ports; ib_umad is for management; rdma_ucm is for connections by IP address.",
+        UpdateSoftware "If jobs use RDMA on {node}, load the modules in the evidence there (modprobe), and let them \
+            load at each boot. Programs open RDMA ports through ib_uverbs, and mlx5_ib creates the ports. ib_umad is \
+            for management, and rdma_ucm is for connections by IP address.",
         means "The kernel has the module of a network card or of the RDMA core, but not all modules with which programs use RDMA.",
         reads "host.rdma_modules_missing, topology.nics", in_plan WorkContinues;
 }
@@ -103,7 +108,7 @@ fn far(node: &Node<'_>, ports: &[NicPort]) -> Vec<Draft> {
     let (without, share) = lacking(node, node.answering().filter(|gpu| numa(gpu).is_some()), has);
     let line = |gpu: &Gpu| {
         let numa = numa(&gpu).unwrap_or_default();
-        format!("no InfiniBand or RoCE port on NUMA node {numa}; {share} have one on theirs")
+        format!("no InfiniBand or RoCE port on NUMA node {numa}; {share} have a port on their NUMA node")
     };
     without.into_iter().map(|gpu| Draft::on_gpu(FAR, gpu).with_evidence(line(gpu))).collect()
 }
@@ -259,7 +264,8 @@ impl<'n> Rails<'n> {
     }
 }
 
-/// Returns the reason if a card that reported an error of its cable or module, or its own failure, switched the port off.
+/// Returns the reason if a card that reported an error of its cable or module, or its own failure, switched the port
+/// off.
 fn switched_off_by_card(node: &Node<'_>, port: &NicPort) -> Option<(String, ActionCode, &'static str)> {
     port.physical_state.as_deref().filter(|state| SWITCHED_OFF_STATES.contains(state))?;
     let is_of_port = |event: &&KernelEvent| {
@@ -301,14 +307,14 @@ const SWITCHED_OFF_STATES: [&str; 2] = ["Disabled", "Sleep"];
 const CARD_ERRORS: [&str; 5] =
     ["cable_error", "fatal_error", "recovery_aborted", "hardware_error", "health_compromised"];
 
-const BY_CARD: &str = "Repair what the card of {node} reported: its kernel line is in the evidence, and the finding about the card says what to do. The \
-     card switched the port off itself.";
-const NO_SIGNAL: &str = "Check whether the cable of the port of {node} in the evidence is plugged in at both ends, its transceivers, and whether \
-     the port of the switch is on. Jobs on several nodes that use {gpu} fail or are slow.";
+const BY_CARD: &str = "The card of {node} switched the port off itself, because of the fault in its kernel line in \
+     the evidence. Repair this fault: follow the action of the finding about the card.";
+const NO_SIGNAL: &str = "Check the port of {node} in the evidence: whether its cable is plugged in at both ends, \
+     whether its transceivers work, and whether the port of the switch is on. Jobs on several nodes that use {gpu} fail or are slow.";
 const SWITCHED_OFF: &str = "Find out who switched off the port of {node} in the evidence, and switch it on (ip link set up, ibportstate enable). \
      The cable is not the cause.";
 const NO_TRAINING: &str =
-    "Replace cable and transceiver of the port of {node} in the evidence: the link starts and does not come up.";
+    "Replace cable and transceiver of the port of {node} in the evidence: the link starts, but does not come up.";
 const NO_SUBNET_MANAGER: &str = "Check the subnet manager (UFM, opensm) of the network of {node}: the cable works, but the port in the evidence was \
      not configured. Jobs on several nodes that use {gpu} fail or are slow.";
 
@@ -375,7 +381,7 @@ pub(super) fn is_active(port: &NicPort) -> bool {
 fn gone(node: &Node<'_>, ports: &[NicPort]) -> Vec<Draft> {
     let next = || ports.iter().filter(|port| distance(port) == Some(0)).flat_map(|port| &port.near);
     let (without, share) = lacking(node, node.answering(), |gpu| next().any(|near| Some(near.gpu) == gpu.index));
-    let line = || format!("no InfiniBand or RoCE port at its PCIe switch; {share} have one");
+    let line = || format!("no InfiniBand or RoCE port at its PCIe switch; {share} have such a port");
     without.into_iter().map(|gpu| Draft::on_gpu(GONE, gpu).with_evidence(line())).collect()
 }
 

@@ -9,11 +9,11 @@ use syringe_core::classification::{ActionCode, Severity};
 
 rules! {
     ABSENT: "event-of-absent-device" Warning Driver XID_DOC, "The kernel log has errors of a device that the node does not have",
-        Watch "Find out which device this is: neither NVML nor the PCI bus of {node} shows it, so it cannot be reset. If the lines are of \
-            another machine, diagnose that one. If the device was removed from {node} or is missing there, power-cycle {node} when its \
+        Watch "Find out which device this is: NVML and the PCI bus of {node} do not show the device, so it cannot be \
+            reset. If the lines are from another machine, diagnose that machine. If the device was removed from {node} or is missing there, power-cycle {node} when its \
             jobs have ended, and check the hardware log (BMC).",
-        means "An Xid or SXid names a PCI address at which the node has no GPU and no NVSwitch, while all its devices are known: the log \
-            is of another machine, or the device is gone.",
+        means "An Xid or SXid names a PCI address at which the node has no GPU and no NVSwitch, while all its devices are known: the \
+            log is from another machine, or the device is gone.",
         reads "xid, inventory.gpus, host.pci_gpus, topology.nvswitches", in_plan WorkContinues;
 }
 

@@ -58,7 +58,7 @@ pub(super) fn refine(node: &Node<'_>, drafts: &mut Vec<Draft>) {
     let Some(id) = persisting.first() else { return };
     for history in drafts.iter_mut().filter(|draft| draft.rule.id == PAST.id) {
         history.advice =
-            format!("This finding alone needs no action; see {id} for the fault that is still there after the repair.");
+            format!("This finding alone needs no action. See {id} for the fault that still exists after the repair.");
     }
 }
 

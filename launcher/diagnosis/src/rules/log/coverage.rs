@@ -1,4 +1,5 @@
 //! Rules about the kernel log itself: the period that it covers, its gaps, omitted lines and unrecognized lines.
+//! `add_start_of_log`: adds the start of the log to actions for a fault that occurs again.
 
 use jiff::{SignedDuration, Timestamp};
 

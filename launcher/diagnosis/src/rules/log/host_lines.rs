@@ -28,8 +28,9 @@ rules! {
             at all.",
         reads "xid: lines of the kernel";
     STUCK: "kernel-stuck" Warning Driver None, "A CPU of the node was stuck in the kernel",
-        Watch "Read the stack below the lines in the kernel log of {node}. If it is in an NVIDIA module, update the driver; otherwise look \
-            for an overloaded or faulty host. Reboot {node} if the lines return.",
+        Watch "Read the stack below the lines in the kernel log of {node}. If the stack is in an NVIDIA module, \
+            update the driver. Otherwise, look for an overloaded or faulty host. If the lines return, reboot \
+            {node}.",
         means "The kernel reported a soft lockup, a hard lockup or an RCU stall. Programs stood still in that time.",
         reads "xid: lines of the kernel", in_plan WorkContinues;
     CRASHED: "kernel-crashed" Warning Driver None, "The kernel of the node reported an internal error (BUG or Oops), but still runs",
@@ -55,8 +56,8 @@ rules! {
         means "A remote file system (NFS, Lustre, Ceph, SMB) did not respond. Jobs that use it wait, with idle GPUs.",
         reads "xid: lines of the kernel", in_plan WorkContinues;
     RESET: "passthrough-reset-failed" Warning Driver None, "A device for virtual machines did not come back after a reset",
-        DrainAndReboot "Reboot {node} when its virtual machines have ended; if the device in the evidence does not answer then, either, power-cycle \
-            {node}. Until then no virtual machine can start with the device.",
+        DrainAndReboot "Reboot {node} when its virtual machines have ended. Power-cycle {node} if the device in the \
+            evidence still does not respond after the reboot. Until then, no virtual machine can start with the device.",
         means "A device that is bound to vfio-pci did not answer after a reset (FLR or bus reset) or a change of its power state. A further reset \
             does not help.",
         reads "xid: lines of the kernel";
@@ -70,7 +71,8 @@ rules! {
         reads "xid: lines of the kernel", in_plan WorkContinues;
 }
 
-/// What to do about the kinds of lines of a network card (sub-codes in `host_lines.tsv`). Lines of the IOMMU have no sub-code there.
+/// What to do about the kinds of lines of a network card (sub-codes in `host_lines.tsv`). Lines of the IOMMU have no
+/// sub-code there.
 const OF_CARD: [(&[&str], ActionCode, &str); 4] = [
     (
         &["cable_unplugged", "cable_error", "link_down", "bond_down"],

@@ -1,4 +1,5 @@
-//! Rules about machine checks and error records of the firmware in the kernel log: CPU, host memory, PCIe. Not PCIe errors that the kernel logs (AER).
+//! Rules about machine checks and error records of the firmware: CPU, host memory, PCIe (not PCIe errors that the
+//! kernel logs, AER). `join_memory_errors`: joins the findings about uncorrectable errors of host memory.
 
 use jiff::SignedDuration;
 
@@ -16,14 +17,15 @@ rules! {
         reads "xid: machine checks";
 }
 
-/// Number of corrected errors in a day from which on a memory module should be replaced: the limit of mcelog for the memory of
-/// a socket (mem-ce-error-threshold; that for one module is 10).
+/// Number of corrected errors in a day from which on a memory module should be replaced: the limit of mcelog for the
+/// memory of a socket (mem-ce-error-threshold; the limit for one module is 10).
 const MANY_CORRECTED: u64 = 100;
 
 const REPLACE_MODULE: &str = "Find the slot of the memory module in the evidence in the hardware log (BMC) of {node}, and replace the module at the next \
-     maintenance: so many corrected errors often precede an uncorrected one. This is not GPU memory.";
+     maintenance: so many corrected errors often precede an uncorrected error. This is not GPU memory.";
 
-const FEW_CORRECTED: &str = "No action now: the host memory of {node} corrected the errors. Watch whether they become more. This is not GPU memory.";
+const FEW_CORRECTED: &str = "No action now: the host memory of {node} corrected the errors. Watch whether the number \
+    of errors grows. This is not GPU memory.";
 
 /// Returns the number of corrected errors in one day: all of them if they are not older, or else the mean.
 fn corrected_in_a_day(events: &[&KernelEvent]) -> u64 {
@@ -48,8 +50,8 @@ fn on_gpu_of(node: &Node<'_>, draft: Draft, events: &[&KernelEvent]) -> Draft {
     Draft { scope, ..draft }.with_action(ActionCode::CheckCabling, LINK)
 }
 
-/// Joins the findings about uncorrectable errors of host memory: the machine check, and what the kernel did with the damaged
-/// page.
+/// Joins the findings about uncorrectable errors of host memory: the machine check, and what the kernel did with the
+/// damaged page.
 pub(super) fn join_memory_errors(drafts: &mut Vec<Draft>) {
     let is_of_memory = |draft: &Draft| draft.rule == MEMORY && draft.severity > Severity::Info;
     let Some(first) = drafts.iter().position(is_of_memory) else { return };

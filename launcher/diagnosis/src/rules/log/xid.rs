@@ -24,7 +24,8 @@ rules! {
         means "A program caused an error on the GPU, such as an access to an invalid address. The GPU is not at fault.",
         reads "xid: 13, 31, 43, 68 and others";
     ENDED: "program-ended" Info Application XID_DOC, "A program ended while it had work on the GPU",
-        RestartPod "If its end was not intended, check the log of the application and who stopped it. Nothing indicates a fault of {gpu} of \
+        RestartPod "If the program was not meant to end, check the log of the application, and find out who stopped \
+            the program. Nothing indicates a fault of {gpu} of \
             {node}.",
         means "The driver removed the channels of a program, and no earlier error explains it. The program was killed or exited.",
         reads "xid: 45, 174";
@@ -42,29 +43,29 @@ rules! {
         "Processes with the same name fault again and again on one GPU only",
         Watch "The cause is a workload that restarts, or the GPU. Run the workload on another GPU of {node}. If it fails on \
             {gpu} only, run a diagnostic on that GPU (dcgmi diag).",
-        means "Many processes of one program, or several in one copy engine, fault on one GPU and not on the others: the program or the GPU \
+        means "Many processes of one program, or several processes in one copy engine, fault on one GPU and not on the others: the program or the GPU \
             may be at fault.",
         reads "xid: 13, 31 and others, inventory.gpus";
     CONTEXT_SWITCH: "context-switch-timeout" Critical Driver XID_DOC, "Context-switch timeout",
-        DrainAndReset "Drain the workloads on {gpu} of {node} and reset it.",
+        DrainAndReset "Move the workloads off {gpu} of {node}, then reset {gpu}.",
         means "The GPU could not switch from one program to the next in time (Xid 109).",
         reads "xid: 109";
     DAMAGED: "xid-damaged-commands" Warning Hardware XID_DOC, "The GPU received damaged commands",
         RestartPod "Restart the pod. If the error repeats, check the PCIe link of {gpu} on {node} and run a diagnostic.",
-        means "The GPU rejected commands because their content was damaged. The usual cause is the quality of the PCIe \
-            link; a program can also write such commands.",
+        means "The GPU rejected commands because their content was damaged. The usual cause is the quality of the \
+            PCIe link. A program can also write such commands.",
         reads "xid: 32, 80";
     DRIVER: "xid-driver" Fatal Driver XID_DOC, "Driver or firmware error",
-        DrainAndReset "Move the workloads off {gpu} of {node}, then reset the GPU. If the error repeats, update the driver.",
+        DrainAndReset "Move the workloads off {gpu} of {node}, then reset {gpu}. If the error repeats, update the driver.",
         means "The driver or the firmware of the GPU reported an internal error.",
         reads "xid";
     HARDWARE: "xid-hardware" Fatal Hardware XID_DOC, "Hardware error",
-        DrainAndReset "Drain the workloads on {gpu} of {node}, reset it and run a diagnostic. If the error repeats, contact \
+        DrainAndReset "Move the workloads off {gpu} of {node}, reset {gpu}, and run a diagnostic. If the error repeats, contact \
             the vendor.",
         means "The driver reported an error of the hardware of the GPU.",
         reads "xid";
     FABRIC: "xid-fabric" Fatal Fabric XID_DOC, "NVLink or C2C error",
-        DrainAndReset "Drain the workloads on {gpu} of {node} and reset it.",
+        DrainAndReset "Move the workloads off {gpu} of {node}, then reset {gpu}.",
         means "The driver reported an error of NVLink or of the link between CPU and GPU.",
         reads "xid";
     THERMAL: "xid-thermal" Warning Thermal XID_DOC, "Thermal event",

@@ -1,4 +1,5 @@
-//! Rules about past Xids: severe faults that come back after a repair or on several GPUs, warnings that repeat, and a list of the others.
+//! Rules about past Xids: severe faults that come back after a repair or on several GPUs, warnings that repeat, and a
+//! list of the others.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,8 +20,8 @@ rules! {
     RECURRING: "xid-recurring" Critical Hardware XID_DOC, "The same severe fault of a GPU comes back",
         ContactVendor "Run the NVIDIA field diagnostic on {gpu} of {node}: resets and reboots did not fix it.",
         means "The same kind of severe Xid occurred again on the same GPU after a reset, a driver load or a reboot, or \
-            several times within a day: the fault is not repaired. The rates are those of the family in `docs/xid.md`; \
-            below them the finding is information.",
+            several times within a day: the fault is not repaired. The limits for each family of Xids are in \
+            `docs/xid.md`. Below these limits, the finding is information.",
         reads "xid";
     REPEATS: "xid-repeats" Warning Hardware XID_DOC, "The same Xid repeats on one GPU",
         Watch "Open a support case about {gpu} of {node}.",
@@ -53,7 +54,7 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
         None => draft,
         Some(grave) => draft.with_action(
             ActionCode::None,
-            format!("This finding alone needs no action; see {} for the Xids that occurred again.", grave.rule.id),
+            format!("This finding alone needs no action. See {} for the Xids that occurred again.", grave.rule.id),
         ),
     });
     again.into_iter().chain(spread(node)).chain(history).collect()
@@ -107,8 +108,8 @@ fn mixed(node: &Node<'_>, again: &[Draft]) -> Vec<Draft> {
             true => Draft { can_wait: node.is_readable(gpu), return_if: Some(IF_DIAGNOSTIC_FAILS), ..draft },
             false => draft.with_severity(Severity::Warning).with_action(
                 ActionCode::Watch,
-                "Run the NVIDIA field diagnostic on {gpu} of {node} at the next maintenance; another severe fault, of any kind, is a \
-                 reason to return it.",
+                "Run the NVIDIA field diagnostic on {gpu} of {node} at the next maintenance. Another severe fault, of \
+                 any kind, is a reason to return it.",
             ),
         })
     };
@@ -264,7 +265,11 @@ fn came_back(node: &Node<'_>, recurrence: &Recurrence<'_>) -> Option<Draft> {
     // If the fault has not been repaired yet, a reset is also needed. The vendor's field diagnostic includes a reset.
     let is_open = uncured > 0 && asks_for_reset(event) && family.action_if_back == ActionCode::UpdateSoftware;
     Some(match is_open {
-        true => draft.joined_with(ActionCode::DrainAndReset, "Drain the workloads on {gpu} of {node} and reset it."),
+        true => draft.joined_with(
+            ActionCode::DrainAndReset,
+            "Move the workloads off {gpu} of {node}, then reset \
+            {gpu}.",
+        ),
         false => draft,
     })
 }

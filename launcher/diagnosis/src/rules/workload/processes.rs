@@ -1,4 +1,5 @@
-//! Rules about GPU processes: outside of pods, stuck, zombies, or blocked tasks. A rule about GPU memory that no listed process uses.
+//! Rules about GPU processes: outside of pods, stuck, zombies, or blocked tasks.
+//! A rule about GPU memory that no listed process uses.
 //!
 //! State D alone is not a fault, because a process in a driver call can be in this state for a moment. A process is
 //! stuck if the kernel reports it as blocked, or if its GPU is lost.
@@ -57,8 +58,9 @@ rules! {
         means "A process that belongs to no pod holds GPU memory. Kubernetes gives the same GPU to pods.",
         reads "processes.processes";
     GONE_POD: "process-of-deleted-pod" Warning Application None, "GPU memory is used by a process whose pod was deleted",
-        Watch "The pod of the process no longer exists on {node}, so the process should exit at once. If it is still there, find out what keeps it \
-            (its state and its parent, a container that was not removed), and end it on the host.",
+        Watch "The pod of the process no longer exists on {node}, so the process should exit at once. If the process \
+            is still there, find out the reason (its state, its parent, or a container that was not removed), and end \
+            the process on the host.",
         means "A process holds GPU memory, but its pod no longer exists on the node.",
         reads "processes.processes, kubernetes.live_pod_uids";
     UNACCOUNTED: "memory-unaccounted" Warning Driver DEBUG_DOC, "GPU memory is used, but no process accounts for it",
@@ -130,11 +132,12 @@ fn state(node: &Node<'_>, process: &GpuProcess) -> Option<Draft> {
 /// Maximum number of further processes in the evidence.
 const NAMED: usize = 3;
 
-/// Rules whose findings about processes with the same origin become one, each with the start of the evidence line about the
-/// origin.
+/// Rules whose findings about processes with the same origin become one, each with the start of the evidence line about
+/// the origin.
 const OF_ONE_ORIGIN: [(Rule, &str); 3] = [(ZOMBIE, "parent: "), (GONE_POD, "pod "), (NO_POD, "user ")];
 
-/// Joins the findings of one rule about the processes of one pod, one parent process or one user, because they have one cause.
+/// Joins the findings of one rule about the processes of one pod, one parent process or one user, because they have one
+/// cause.
 fn together(drafts: Vec<Draft>) -> Vec<Draft> {
     let origin = |draft: &Draft| {
         let (rule, start) = OF_ONE_ORIGIN.iter().find(|(rule, _)| *rule == draft.rule)?;
@@ -296,7 +299,8 @@ fn owner(node: &Node<'_>, process: &GpuProcess, unmatched: bool) -> Option<Draft
 /// Start of the evidence about pods to which a GPU of a process outside of pods is allocated.
 const SHARES: &str = "the kubelet has allocated the same GPU to ";
 
-/// Adds what a process outside of pods means for pods: its GPU is allocated to one, or Kubernetes gives out no GPU of the node.
+/// Adds what a process outside of pods means for pods: its GPU is allocated to one, or Kubernetes gives out no GPU of
+/// the node.
 fn beside_pods(node: &Node<'_>, process: &GpuProcess, draft: Draft) -> Draft {
     let allocations = node.kubelet().map(|kubelet| kubelet.allocations.as_slice()).unwrap_or_default();
     let holders = process.uses.iter().flat_map(|usage| {

@@ -1,7 +1,7 @@
 //! Rule about a job whose GPUs wait for a lost GPU: high utilization, low power, no memory traffic.
 //!
-//! A collective operation (NCCL) waits in a spinning kernel, which NVML counts as 100 % utilization. A kernel that
-//! works only in registers has the same values, so they are a finding only if another GPU is lost.
+//! A collective operation (NCCL) waits in a spinning CUDA kernel, which NVML counts as 100 % utilization. A CUDA kernel
+//! that works only in registers has the same values, so they are a finding only if another GPU is lost.
 
 use crate::evidence;
 use crate::input::node::{Gpu, Node};

@@ -1,4 +1,5 @@
-//! `Pod`: a pod in the list of pods on one node, with its metadata, its specification and its status (type in `pod_status`).
+//! `Pod`: a pod in the list of pods on one node, with its metadata, its specification and its status.
+//! `pod_status` has the type of the status.
 
 use std::collections::BTreeMap;
 

@@ -38,7 +38,7 @@ pub(super) fn explain(node: &Node<'_>, broken: &Broken<'_>, draft: Draft) -> Dra
     let draft = draft.with_evidence(broken.description.clone()).with_all_evidence(failing_pod.warning());
     if failing_pod.pod.deleting {
         let reason =
-            "its pod stays in Terminating, and its DaemonSet creates no other one before it is gone".to_owned();
+            "its pod stays in Terminating, and its DaemonSet creates no new pod before this pod is gone".to_owned();
         let action = format!(
             "Find out why the kubelet of {{node}} does not end the pod (`journalctl -u kubelet`: a process that no signal ends, a volume). If none of \
              its containers runs any more: {} --force --grace-period=0.",
@@ -80,7 +80,8 @@ pub(super) fn explain(node: &Node<'_>, broken: &Broken<'_>, draft: Draft) -> Dra
     draft.with_action(action, format!("{text}{} Then: {}.", log_command(failing_pod), delete_command(failing_pod.pod)))
 }
 
-/// Returns whether an event shows that the kubelet started after the container. A plugin registers with the kubelet at its start.
+/// Returns whether an event shows that the kubelet started after the container. A plugin registers with the kubelet at
+/// its start.
 fn kubelet_restarted_after(node: &Node<'_>, failing_pod: &FailingPod<'_>) -> bool {
     let Some(since) = failing_pod.container.and_then(|container| container.state.since) else { return false };
     let mut starts = node.kubernetes.warnings.iter().filter(|event| event.reason == KUBELET_STARTS);

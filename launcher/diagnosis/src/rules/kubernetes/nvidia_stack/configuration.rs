@@ -1,4 +1,5 @@
-//! Checks of NVIDIA's stack: not deployed, disabled, incompatible, two plugins, DRA sockets, toolkit restarts, inotify, no MIG devices.
+//! Checks of NVIDIA's stack: not deployed, disabled, incompatible, two plugins, DRA sockets, toolkit restarts, inotify,
+//! no MIG devices. `why_no_plugin`, `refused`: add the reason to a finding.
 
 use jiff::SignedDuration;
 
@@ -210,7 +211,8 @@ pub(super) fn runtime_restarted(node: &Node<'_>) -> Option<Draft> {
     )
 }
 
-/// Start of the values with which the GPU Operator stops its components on a node while it changes the driver or the MIG layout.
+/// Start of the values with which the GPU Operator stops its components on a node while it changes the driver or the
+/// MIG layout.
 const PAUSED: &str = "paused-for-";
 
 /// Action for a node whose components the GPU Operator starts again by itself.
@@ -246,8 +248,8 @@ pub(super) fn why_no_plugin(node: &Node<'_>, draft: Draft) -> Draft {
     let is_leaving = plugins_of(cluster_pods).all(|pod| pod.deleting);
     if let Some(pod) = plugins_of(cluster_pods).next().filter(|_| is_leaving) {
         let advice = format!(
-            "Find out why pod {} stays in Terminating (the log of the kubelet of {{node}}, its finalizers): its DaemonSet creates a new pod \
-             only when this one is gone.",
+            "Find out why pod {} stays in Terminating (the log of the kubelet of {{node}}, its finalizers): its DaemonSet creates \
+             a new pod only when this pod is gone.",
             pods::name(pod)
         );
         let line =
@@ -279,7 +281,7 @@ pub(super) fn why_no_plugin(node: &Node<'_>, draft: Draft) -> Draft {
             .with_action(
                 ActionCode::UpdateSoftware,
                 "Restart the built-in device plugin of {node} (apiclient exec admin: systemctl restart \
-                 nvidia-k8s-device-plugin), or reboot the node; update Bottlerocket if it happens again.",
+                 nvidia-k8s-device-plugin), or reboot the node. If it happens again, update Bottlerocket.",
             ),
         None => draft.with_evidence("no pod of a device plugin or DRA driver is on the node").with_action(
             ActionCode::UpdateSoftware,

@@ -6,7 +6,8 @@ use crate::rules::kubernetes::stack_log::linked;
 use syringe_core::classification::Severity;
 use syringe_core::facts::kubernetes::linked_pod::LinkedPod;
 
-/// Returns the finding with the states and the logs of the linked pods. `explained`: the pod whose log the finding already uses.
+/// Returns the finding with the states and the logs of the linked pods. `explained`: the pod whose log the finding
+/// already uses.
 pub(super) fn with_linked_pods(node: &Node<'_>, mut draft: Draft, explained: Option<&str>) -> Draft {
     if draft.severity == Severity::Info {
         return draft;
@@ -34,7 +35,7 @@ pub(super) fn with_linked_pods(node: &Node<'_>, mut draft: Draft, explained: Opt
         let advice = match (told.action, told.unread_log) {
             (Some((_, advice)), _) if !advice.is_empty() => format!("For pod {}: {advice} {}", told.name, draft.advice),
             (_, Some(command)) => {
-                format!("{} The log of pod {} could not be read; read it: {command}.", draft.advice, told.name)
+                format!("{} The log of pod {} could not be read. Read it with: {command}.", draft.advice, told.name)
             }
             _ if has_words => {
                 format!(

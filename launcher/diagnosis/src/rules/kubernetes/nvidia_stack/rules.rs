@@ -30,13 +30,13 @@ rules! {
         reads "kubernetes.nvidia_pods, host.stack_log, kubernetes.gpu_dra";
     NO_MIG_DEVICES: "stack-without-mig-devices" Critical Driver MIG_DOC, "MIG is on, and no GPU has a MIG device to offer",
         UpdateSoftware "Create the MIG devices of {node}: set the label nvidia.com/mig.config to a layout (MIG manager), or run \
-            nvidia-smi mig -cgi, or disable MIG. The device plugin works and has nothing to offer.",
+            nvidia-smi mig -cgi, or disable MIG. The device plugin works, but has nothing to offer.",
         means "MIG is on for every GPU of the node, and no MIG device exists. The device plugin therefore advertises nothing.",
         reads "mig.mode, mig.devices, kubernetes.labels, kubernetes.gpu_capacity";
     NOT_DEPLOYED: "stack-not-deployed" Fatal Driver OPERATOR_DOC, "NVIDIA's stack is not deployed on the node",
-        UpdateSoftware "Let node feature discovery label {node} again: is its worker running there (kubectl get pods \
-            -A --field-selector spec.nodeName={node}), and does it report PCI devices by vendor (sources.pci, \
-            deviceLabelFields)? The GPU Operator deploys nothing without the label.",
+        UpdateSoftware "Let node feature discovery label {node} again. Check that its worker is running there \
+            (kubectl get pods -A --field-selector spec.nodeName={node}), and that the worker reports PCI devices by \
+            vendor (sources.pci, deviceLabelFields). The GPU Operator deploys nothing without the label.",
         means "The node has NVIDIA GPUs and, unlike other nodes, no label of node feature discovery for them. The GPU \
             Operator deploys nothing there.",
         reads "host.pci_gpus, kubernetes.labels, kubernetes.pci_label_elsewhere, kubernetes.nvidia_pods";
@@ -46,11 +46,11 @@ rules! {
             the node: the evidence shows the first requirement that the node does not meet.",
         reads "kubernetes.daemon_sets, kubernetes.nvidia_pods, inventory.gpus", about Unavailable;
     TWO_PLUGINS: "two-device-plugins" Warning Driver PLUGIN_DOC, "Two device plugins serve the same GPUs",
-        UpdateSoftware "Keep one device plugin on {node}: the kubelet uses the one that registered last, and both \
-            allocate the same GPUs. Remove the DaemonSet from this node (its nodeSelector or affinity), or turn the \
-            built-in one off.",
-        means "Two device plugins register the same GPUs with the kubelet. The kubelet uses the plugin that registered \
-            last; two pods can get the same GPU, or pods fail to start.",
+        UpdateSoftware "Keep only one device plugin on {node}. The kubelet uses the plugin that registered last, but \
+            both plugins allocate the same GPUs. Remove the DaemonSet from this node (its nodeSelector or affinity), \
+            or turn the built-in plugin off.",
+        means "Two device plugins register the same GPUs with the kubelet. The kubelet uses the plugin that \
+            registered last. Two pods can get the same GPU, or pods fail to start.",
         reads "kubernetes.nvidia_pods, kubernetes.os_image, host.nvidia_stack";
     MIG_MANAGER_STUCK: "mig-manager-stuck" Critical Driver OPERATOR_DOC, "The MIG manager did not finish",
         UpdateSoftware "Drain the GPU pods from {node}, then let the MIG manager try again: kubectl label node {node} \
@@ -66,15 +66,17 @@ rules! {
         reads "kubernetes.labels, kubernetes.nvidia_pods, processes.processes, host.driver, host.stack_log";
     UPGRADE_WAITS: "driver-upgrade-waits" Info Driver OPERATOR_DOC, "The upgrade of the driver waits for jobs, as configured",
         None "No action: the operator upgrades the driver of {node} when the jobs there have ended \
-            (driver.upgradePolicy.waitForCompletion). End them earlier only if the upgrade is urgent.",
+            (driver.upgradePolicy.waitForCompletion). End the jobs earlier only if the upgrade is urgent.",
         means "The operator waits until the jobs on the node have ended before it upgrades the driver, as its configuration specifies. \
             Nothing is stuck.",
         reads "kubernetes.labels, kubernetes.nvidia_pods, processes.processes";
-    DRA_UNREGISTERED: "dra-driver-not-registered" Warning Driver PLUGIN_DOC, "A DRA driver is running, and its socket for the kubelet is missing",
+    DRA_UNREGISTERED: "dra-driver-not-registered" Warning Driver PLUGIN_DOC, "A DRA driver is running, but its socket \
+        for the kubelet is missing",
         RestartPod "Delete the pod of the DRA driver in the evidence, so that it registers with the kubelet of {node} again: claims of its driver \
             cannot be prepared there.",
-        means "The pod of NVIDIA's DRA driver is Ready, but the socket with which one of its drivers (gpu.nvidia.com, compute-domain.nvidia.com) \
-            registers is not in the folder of the kubelet, although those of other drivers are.",
+        means "The pod of NVIDIA's DRA driver is Ready. But the socket with which one of its drivers (gpu.nvidia.com, \
+            compute-domain.nvidia.com) registers is not in the folder of the kubelet, although the sockets of other \
+            drivers are there.",
         reads "kubernetes.nvidia_pods, host.nvidia_stack.registry_sockets";
     INOTIFY: "inotify-limit-reached" Critical Driver PLUGIN_DOC, "No inotify instance is left",
         UpdateSoftware "Raise the limit on {node}: sysctl -w fs.inotify.max_user_instances=8192 (and in \
@@ -84,8 +86,8 @@ rules! {
         reads "host.nvidia_stack, kubernetes.gpu_capacity";
     RUNTIME_RESTARTED: "runtime-restarted" Warning Driver TOOLKIT_ISSUE,
         "The container toolkit restarts the container runtime repeatedly",
-        UpdateSoftware "Find out why the toolkit's pod on {node} restarts: each start of it writes the runtime's \
-            configuration and restarts the runtime under the running pods.",
+        UpdateSoftware "Find out why the toolkit's pod on {node} restarts: at each start, the pod writes the \
+            runtime's configuration and restarts the runtime while other pods are running.",
         means "The container toolkit's pod restarts often, and restarts the container runtime at each start. Pods of \
             the node may hang or fail then.",
         reads "host.container_runtime, kubernetes.nvidia_pods";

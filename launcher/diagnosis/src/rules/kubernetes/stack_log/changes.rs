@@ -1,4 +1,5 @@
-//! `pods_before_driver`: pods that still use an earlier driver. `holders`: processes and modules that keep the loaded driver in use.
+//! `pods_before_driver`: pods that still use an earlier driver.
+//! `holders`: processes and modules that keep the loaded driver in use.
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -59,7 +60,14 @@ pub(super) fn holders(node: &Node<'_>) -> Option<String> {
     let used = match processes {
         Some(0) => "no process was found on the GPUs".to_owned(),
         Some(count) => format!("{count} processes use the GPUs"),
-        None => return (!users.is_empty()).then(|| format!("loaded modules that use it: {}", users.join(", "))),
+        None => {
+            return (!users.is_empty())
+                .then(|| format!("loaded modules that use the nvidia module: {}", users.join(", ")));
+        }
     };
-    Some(if users.is_empty() { used } else { format!("{used}; loaded modules that use it: {}", users.join(", ")) })
+    Some(if users.is_empty() {
+        used
+    } else {
+        format!("{used}; loaded modules that use the nvidia module: {}", users.join(", "))
+    })
 }

@@ -1,4 +1,5 @@
-//! `CounterFact`, `NeededFact`: facts of the node that contradict a cause from the table of phrases, or that the cause requires.
+//! `CounterFact`, `NeededFact`: facts of the node that contradict a cause from the table of phrases, or that the cause
+//! requires. `is_fallback`: recognizes a line about another method after a failure.
 
 use serde::Deserialize;
 use syringe_core::facts::kubernetes::node::NvidiaPod;
@@ -10,13 +11,13 @@ use crate::input::node::Node;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum CounterFact {
-    /// An earlier line reports that another method failed, and this one is tried instead.
+    /// An earlier line reports that another method failed, and that this method is tried instead.
     Fallback,
-    /// The operating system is neither from Red Hat nor derived from a Red Hat system.
+    /// The operating system is not from Red Hat, and not derived from a Red Hat system.
     NotRhel,
     /// Secure Boot is off, and the kernel enforces no signatures.
     SecureBootOff,
-    /// The loaded kernel module is the open one.
+    /// The loaded kernel module is the open module.
     OpenModule,
     /// The module nouveau is not loaded.
     NoNouveau,
@@ -135,7 +136,7 @@ impl CounterFact {
             }
             Self::OpenModule => {
                 let open = host?.driver.flavor.as_deref() == Some("open");
-                said(open, "the loaded kernel module is the open one")
+                said(open, "the loaded kernel module is the open module")
             }
             Self::NoNouveau => said(host.is_some() && !has_module("nouveau"), "the module nouveau is not loaded now"),
             Self::VfioLoaded => said(has_module("vfio_pci"), "the module vfio-pci is loaded"),
@@ -153,8 +154,8 @@ impl CounterFact {
                 let (name, is) = handler(node, pod)?;
                 is.then(|| {
                     format!(
-                        "the handler {} of its pod is NVIDIA's runtime; it gives no driver to a container that is not privileged and \
-                         requests no GPU, where its configuration does not accept that",
+                        "the handler {} of its pod is NVIDIA's runtime. With some configurations, this runtime gives \
+                         no driver to a container that is not privileged and requests no GPU",
                         evidence::data(&name)
                     )
                 })

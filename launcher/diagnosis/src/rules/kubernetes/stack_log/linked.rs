@@ -1,4 +1,4 @@
-//! `told`: returns the state of a linked pod, the most informative lines of its log, and the cause and action that follow from them.
+//! `Told`, `told`: the state of a linked pod, the most informative lines of its log, and the cause and the action.
 
 use crate::evidence;
 use crate::input::node::Node;
@@ -71,7 +71,7 @@ pub(crate) fn told(linked: &LinkedPod) -> Told {
     let too_early = linked.older_than.first().map(|later| {
         let later = clean(later, ROLE);
         let what = format!("it started before pod {later}, which provides the driver of its devices, was ready");
-        let advice = format!("Start it again, so that it looks for the devices anew: {}.", pods::delete_command(pod));
+        let advice = format!("Restart the pod, so that it looks for the devices again: {}.", pods::delete_command(pod));
         (what, advice)
     });
     Told {

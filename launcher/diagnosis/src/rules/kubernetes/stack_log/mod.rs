@@ -1,4 +1,5 @@
-//! `Reason`, `reason`: why a container of NVIDIA's stack fails, from its log or the messages of the runtime, the scheduler or a controller.
+//! `reason`, `of_log`, `of_scheduler`, `of_controller`: why a container of NVIDIA's stack fails (`Reason`), from its
+//! log or the messages of the runtime, the scheduler or a controller. `log_of`: the lines of its log.
 //!
 //! The table contains messages of the driver container, the container toolkit, the device plugin, the operator's
 //! validator, the MIG manager and the DRA driver. A log line is data from the node: it selects an entry of the table
@@ -67,7 +68,8 @@ pub(crate) fn reason(node: &Node<'_>, failing_pod: &FailingPod<'_>) -> Option<Re
         .or_else(|| of_log(node, failing_pod.pod, failing_pod.container_name()))
         .or_else(|| failing_pod.scheduling().and_then(of_scheduler))
         .or_else(|| of_last_words(failing_pod.last_words()?))?;
-    // Things that only the words of a table name are not those of the message.
+    // If there is a message, the text of a table is not searched, because the message does not name the things in that
+    // text.
     let named = reason.told.iter().chain(reason.cause.iter().filter(|_| reason.told.is_empty())).map(String::as_str);
     let owners = owners::about_on(named, node.kubernetes.os_image.as_deref());
     let older = changes::pods_before_driver(node, reason.told.iter().map(String::as_str));
@@ -144,8 +146,9 @@ fn of_runtime(failing_pod: &FailingPod<'_>) -> Option<Reason> {
 /// Action if there is no driver image with the tag that the operator creates from the driver version, operating system
 /// and kernel.
 const NO_DRIVER_IMAGE: &str = "Choose a driver version that has an image for the operating system and kernel of {node} (the tag names them). \
-                               For precompiled images, which exist for some kernels only: boot such a kernel, or let the driver be \
-                               built on the node (driver.usePrecompiled=false). Otherwise correct the repository of the image.";
+                               Precompiled images exist only for some kernels: boot such a kernel, or let the driver \
+                               be built on the node (driver.usePrecompiled=false). Otherwise, correct the repository \
+                               of the image.";
 
 /// Returns why the scheduler does not assign the pod to a node, from its message.
 pub(crate) fn of_scheduler(message: &str) -> Option<Reason> {
@@ -180,7 +183,9 @@ fn of_last_words(message: &str) -> Option<Reason> {
     let told = lines.clone().next_back()?;
     let (line, cause) = match &reading {
         Some((line, reading)) => (*line, reading.quoted()),
-        None => (shapes::last_error(lines).unwrap_or(told), format!("its last words: \"{}\"", shapes::words_of(told))),
+        None => {
+            (shapes::last_error(lines).unwrap_or(told), format!("its last message: \"{}\"", shapes::words_of(told)))
+        }
     };
     let advice = match &reading {
         Some((_, reading)) => reading.advice,
@@ -306,8 +311,8 @@ const RECONCILE: &str = "operator-reconcile-failed";
 const DRIVER_IN_USE: &str = "driver-in-use";
 
 /// Action for a container of the stack that has no driver although NVIDIA's handler starts it.
-const WITHOUT_DRIVER: &str = "Find out why NVIDIA's runtime gives the pod no driver on {node}: whether the container asks for it \
-     (NVIDIA_VISIBLE_DEVICES, privileged, or accept-nvidia-visible-devices-envvar-when-unprivileged of the container toolkit), and whether the \
+const WITHOUT_DRIVER: &str = "Find out why NVIDIA's runtime gives the pod no driver on {node}. Check whether the \
+     container requests the driver (NVIDIA_VISIBLE_DEVICES, privileged, or accept-nvidia-visible-devices-envvar-when-unprivileged of the container toolkit), and whether the \
      toolkit finds the driver (root in nvidia-container-runtime/config.toml). Then delete the pod: a restart of its container keeps the old \
      runtime.";
 

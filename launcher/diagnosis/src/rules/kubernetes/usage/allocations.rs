@@ -1,4 +1,5 @@
-//! `Allocations`: the allocations of the kubelet and the pods of the API, if both are complete. `of_pod`: the allocations of a pod.
+//! `Allocations`: the allocations of the kubelet and the pods of the API, if both are complete.
+//! `of_pod`: the allocations of a pod.
 
 use jiff::{SignedDuration, Timestamp};
 

@@ -1,4 +1,5 @@
-//! `check`: finds contradictions: pods that request more GPUs than exist, and processes of which none matches a pod.
+//! `check`: finds contradictions: pods that request more GPUs than exist, and pods of which none matches a GPU process
+//! or an allocation.
 
 use std::collections::BTreeMap;
 
@@ -25,7 +26,7 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
         drafts.push(
             Draft::on_node(MATCHING_FAILED)
                 .with_evidence(of_api)
-                .with_evidence(format!("the API does not have the pods of {} on the GPUs", programs(processes)))
+                .with_evidence(format!("the API lists no pod for {} on the GPUs", programs(processes)))
                 .with_evidence("no pod of the node matches an allocation or a process"),
         );
     }

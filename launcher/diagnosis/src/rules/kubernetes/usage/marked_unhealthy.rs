@@ -80,8 +80,9 @@ fn unallocatable(node: &Node<'_>) -> Option<usize> {
 /// Xids after which the device plugin does not mark a GPU as unhealthy: errors of applications.
 const IGNORED_BY_PLUGIN: [u32; 6] = [13, 31, 43, 45, 68, 109];
 
-/// Returns the GPUs that the plugin can have marked since it started, if their number equals the number of GPUs that are not
-/// allocatable. The checkpoint of some kubelets lists devices of all states, so that it does not name the missing GPU.
+/// Returns the GPUs that the plugin can have marked since it started, if their number equals the number of GPUs that
+/// are not allocatable. The checkpoint of some kubelets lists devices of all states, so that it does not name the
+/// missing GPU.
 fn marked_since_start<'a>(node: &'a Node<'_>) -> Option<(Vec<&'a Gpu>, &'static str)> {
     let started = plugin_started(node)?;
     let is_marked = |gpu: &&Gpu| {

@@ -13,11 +13,11 @@ rules! {
         Watch "Remove the settings that make all GPUs of {node} visible to the pod (privileged, NVIDIA_VISIBLE_DEVICES \
             in its specification or image), and request GPUs. To prevent this, set \
             accept-nvidia-visible-devices-envvar-when-unprivileged to false in the container toolkit.",
-        means "A process of a pod uses a GPU that the kubelet allocated to another pod or to none. Kubernetes does not \
-            count this use: the process uses memory and time of the GPU that the other pod should have.",
+        means "A process of a pod uses a GPU that the kubelet allocated to another pod, or to no pod. Kubernetes does \
+            not count this use. The process uses memory and time of the GPU that the other pod should have.",
         reads "processes.processes, kubelet.allocations, kubernetes.gpu_pods", about Workload;
     WITHOUT_GPU: "pod-gpu-not-allocated" Warning Driver PLUGIN_DOC, "A running pod has no GPU, although it requests one",
-        RestartPod "Delete the pod, so that the kubelet of {node} allocates devices to its successor.",
+        RestartPod "Delete the pod, so that the kubelet of {node} allocates devices to the new pod.",
         means "A container that requests GPUs is running, but the kubelet has allocated no device to it: it was \
             started while the device plugin was not registered, for example after a reboot. The container has no GPU.",
         reads "kubelet.allocations, kubelet.registered, kubernetes.gpu_pods";
@@ -37,32 +37,32 @@ rules! {
         FixLimits "Limit the memory of each process on {gpu} of {node}, use fewer replicas, or use MIG or MPS with memory \
             limits: time-slicing does not divide the memory.",
         means "Several pods, or several processes of one pod, share a GPU, and together they use nearly all of its \
-            memory. The next allocation of any of them fails with an out-of-memory error.",
+            memory. The next memory allocation of any of these pods or processes fails with an out-of-memory error.",
         reads "processes.processes, telemetry.memory, kubelet.allocations, host.daemons", about Workload;
     MATCHING_FAILED: "pods-do-not-match-node" Warning Driver PLUGIN_DOC, "No pod of the node matches its devices and processes",
-        Watch "Do not delete pods or stop processes on {node} because of this finding. Run the diagnosis again; if the \
-            finding remains, compare /proc/PID/cgroup on {node} with the UIDs of the pods, and restart the kubelet if \
-            its state is stale.",
-        means "The kubelet has allocated no device to any running pod, and the API has no pod of any process on the \
-            GPUs. Both at once show that the identities do not match, not that each pod has a fault.",
+        Watch "Do not delete pods or stop processes on {node} because of this finding. Run the diagnosis again. If \
+            the finding remains, compare /proc/PID/cgroup on {node} with the UIDs of the pods. If the state of the \
+            kubelet is stale, restart the kubelet.",
+        means "The kubelet has allocated no device to any running pod, and the API lists no pod for any process on \
+            the GPUs. Both facts together show that the identities do not match, not that each pod has a fault.",
         reads "processes.processes, kubelet.allocations, kubernetes.gpu_pods, kubernetes.live_pod_uids", about Workload;
     MORE_THAN_EXIST: "more-gpus-requested-than-exist" Warning Driver PLUGIN_DOC, "The pods request more devices than \
         the node has",
         Watch "Find the pod that the scheduler did not place on {node} (nodeName in its specification), or the devices \
             that the node lost. The newest of these pods cannot have all devices that it requests.",
         means "The requests of the pods on the node add up to more devices than the node has. One of the pods has no device, or \
-            shares the GPU of another one.",
+            shares the GPU of another pod.",
         reads "kubernetes.gpu_pods, kubernetes.gpu_capacity, kubelet.registered", about Workload;
     ALLOCATED_TWICE: "gpu-allocated-twice" Warning Driver PLUGIN_DOC, "Two pods have the same GPU, although it is not shared",
         UpdateSoftware "Delete one of the pods in the evidence, then restart the kubelet and the device plugin of {node}. Check that only \
-            one device plugin runs there, and that its checkpoint was not copied or restored.",
-        means "The kubelet has allocated the same GPU or MIG device to two pods. Time-slicing and MPS, which share GPUs, are not used \
-            for it. Both pods use its memory and time.",
+            one device plugin runs there, and that the checkpoint of the kubelet was not copied or restored.",
+        means "The kubelet has allocated the same GPU or MIG device to two pods. Time-slicing and MPS, which share GPUs, are \
+            not used for this device. Both pods use its memory and time.",
         reads "kubelet.allocations, kubernetes.live_pod_uids", about Workload;
     STAYS_TERMINATING: "pod-stays-terminating" Warning Driver None, "A pod with GPUs is not gone long after its deletion",
         Watch "Find out what keeps the pod in the evidence: a finalizer (kubectl get pod -o jsonpath='{.metadata.finalizers}'), a process that \
-            waits in the kernel, or a volume that cannot be unmounted (log of the kubelet of {node}). Force its deletion only when none of its \
-            processes is left.",
+            waits in the kernel, or a volume that cannot be unmounted (log of the kubelet of {node}). Force the \
+            deletion of the pod only when none of its processes is left.",
         means "The grace period of a deleted pod ended more than 30 minutes ago, and the pod still exists. The scheduler counts its GPUs as used, \
             so that other pods wait for them.",
         reads "kubernetes.gpu_pods", about Workload;

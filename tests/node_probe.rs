@@ -313,9 +313,9 @@ fn a_facts_file_that_cannot_be_used_says_why() {
         (&broken, "not a report"),
         (&newer, "schema version is 99; this program reads version 3"),
         (&older, "schema version is 1 (node-probe 0.1.0); this program reads version 3"),
-        (&empty, "neither a known section"),
+        (&empty, "no known section and no kernel_log"),
         (&answer, "output of gpu-syringe"),
-        (&other, "neither a known section"),
+        (&other, "no known section and no kernel_log"),
         (&failed, "the probe failed: no section"),
     ] {
         let run = node_probe(&["--facts", path, "inventory"], &[]);

@@ -18,7 +18,7 @@ async fn a_file_that_is_no_archive_is_refused_with_its_reason_and_nothing_is_wri
     let link = packed.into_inner().unwrap().finish().unwrap();
     for (file, content, why) in [
         ("absent", None, "No such file"),
-        ("text", Some(&b"hello"[..]), "neither an archive"),
+        ("text", Some(&b"hello"[..]), "is not an archive"),
         ("answer", Some(br#"{"verdict": "healthy"}"#), "not a report"),
         ("cut", Some(&good[..good.len() / 2]), "damaged"),
         ("link", Some(&link), "is not a plain file"),

@@ -199,7 +199,7 @@ fn a_mig_layout_that_no_gpu_has_is_shown() {
         cluster.labels.mig_config = Some(label.to_owned());
         cluster.labels.mig_config_state = Some("success".to_owned());
         let findings = diagnose(&report, &cluster).findings;
-        let line = |finding: &Finding| finding.evidence.iter().any(|line| line.contains("none has a MIG device"));
+        let line = |finding: &Finding| finding.evidence.iter().any(|line| line.contains("no GPU has a MIG device"));
         findings.iter().find(|finding| line(finding)).map(|finding| finding.severity)
     };
     assert_eq!(found("all-2g.20gb"), Some(Severity::Info));

@@ -79,7 +79,7 @@ async fn a_read_only_or_noexec_directory_is_an_error() {
     assert!(said.contains("mounted noexec"), "{said}");
     let bare = Image { host_glibc: false, ..Image::busybox() };
     let said = failure_of(bare).await;
-    assert!(said.contains("neither the base image nor the host has a loader"), "{said}");
+    assert!(said.contains("the base image and the host have no loader"), "{said}");
 }
 
 #[tokio::test]

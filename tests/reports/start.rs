@@ -237,7 +237,7 @@ fn node() -> Vec<Case> {
     let failed = |state: &Value| healthy_with(vec![pod("start", 1, status("Failed", state.clone()))], Vec::new());
     vec![
         Case::of_pod(15, "research/start", healthy_with(vec![unbooked()], Vec::new()))
-            .cause("node", &["the kubelet has allocated none to it", "Delete the pod"])
+            .cause("node", &["the kubelet has allocated no GPU to it", "Delete the pod"])
             .twin(with(
                 Fixture { pods: Vec::new(), ..changed(HEALTHY, |report| booked(report, "uid-start", &[0])) },
                 vec![unbooked()],

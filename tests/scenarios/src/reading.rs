@@ -128,7 +128,7 @@ impl Node {
     fn hung(mut self, gpu: u32, function: &str, is_identified: bool) -> Self {
         let why = format!("NVML did not return from {function} within 7.3 s");
         let next_step = "The driver hangs on this GPU, or is very slow. Check for Xid 79, Xid 119 and processes in \
-                         state D. If it happens again, reboot the node.";
+                         state D. If this error repeats, reboot the node.";
         let identity = if is_identified { self.lost_row(gpu, "") } else { LostGpu::default() };
         let uuid = is_identified.then(|| self.gpu_uuids().swap_remove(gpu as usize));
         for part in Part::ALL {

@@ -154,7 +154,7 @@ fn pods_that_all_blame_another_one_have_no_first_failure_and_wait_for_the_missin
     pods.iter_mut().enumerate().for_each(|(rank, pod)| fail(pod, 100 + i64::try_from(rank).unwrap(), 1, JOIN));
     let answer = explain_job(&pods, &[]);
     assert!(
-        answer.suspects.is_empty() && answer.summary.contains("none of them has an error of its own"),
+        answer.suspects.is_empty() && answer.summary.contains("No failed pod has an error of its own"),
         "{answer:#?}"
     );
     let event =
@@ -309,7 +309,7 @@ fn ranks_that_are_gone_ahead_or_elsewhere_are_not_blamed() {
     let (suspects, summary) = with_nccl(64, ahead, |_| {});
     assert_eq!(suspects.len(), 0);
     assert!(
-        summary.contains("most ranks are behind 1 rank, which launched an operation that they did not"),
+        summary.contains("most ranks are behind 1 rank, which launched an operation that the other ranks did not launch"),
         "{summary}"
     );
     let gone = |rank: u64, not_joined| NcclRank { rank, host: "10.0.0.5".into(), not_joined, ..NcclRank::default() };
@@ -388,7 +388,7 @@ fn a_claim_of_the_job_never_precedes_a_fault_and_asks_for_no_work_on_the_node() 
     assert_eq!(named(&answer)[0], (Suspicion::Fault, vec!["7"]), "{answer:#?}");
     let answer = claimed(6, true);
     assert_eq!(named(&answer), [(Suspicion::Fault, vec!["7"])], "more pods than one answer can accuse");
-    assert!(answer.summary.contains("It names 6 pods, which are too many to suspect one."), "{}", answer.summary);
+    assert!(answer.summary.contains("It names 6 pods, which is too many to suspect a single pod."), "{}", answer.summary);
 }
 
 #[test]

@@ -95,7 +95,7 @@ fn memory_ran_out_of_the_container_or_of_the_node() {
         (Some("64Gi"), Some(&covered), Cause::Application, Certainty::Certain, "memory limit of 64Gi"),
         (None, None, Cause::Node, Certainty::Certain, "has no memory limit"),
         // The kernel log shows that the node did not run out of memory.
-        (None, Some(&covered), Cause::Application, Certainty::Likely, "its specification has none"),
+        (None, Some(&covered), Cause::Application, Certainty::Likely, "its specification has no limit"),
     ] {
         let spec =
             ContainerSpec { name: "main".into(), memory_limit: limit.map(str::to_owned), ..ContainerSpec::default() };

@@ -199,7 +199,7 @@ fn a_library_in_another_folder_is_not_one_that_the_runtime_did_not_add() {
             &report,
         )
     };
-    let told = "they are in /run/nvidia/driver/usr/lib64";
+    let told = "these libraries are in /run/nvidia/driver/usr/lib64";
     let elsewhere = with("/usr/lib/x86_64-linux-gnu");
     assert!(elsewhere.action.text.contains(told), "{}", elsewhere.action.text);
     let there = with("/usr/lib64");

@@ -45,7 +45,7 @@ fn the_pods_that_hold_the_gpus_are_named_with_the_reason() {
     let same = holder(Some(HolderRelation::SameController("Job train".into())), None, &[]);
     for (holder, what, advice) in [
         (rollout, "earlier ReplicaSet of the same rollout", "maxSurge 0"),
-        (same, "other pods of the same Job train", "reduce it or allow it more nodes"),
+        (same, "other pods of the same Job train", "reduce the request or permit more nodes"),
         (holder(None, Some("01:05:00"), &["x.example/kept"]), "stuck in Terminating", "finalizer x.example/kept"),
         (holder(None, Some("01:05:00"), &[]), "stuck in Terminating", "explain_gpu_pod"),
     ] {
@@ -81,12 +81,12 @@ fn a_device_of_an_annotation_is_held_against_its_node() {
         |reasons: &[&str]| explain(&PodFacts { bound_devices: vec![device(reasons)], ..waiting(message) }, None, None);
     let off = explained(&["not Ready"]);
     assert!(
-        off.summary.contains("binds it to GPU-01cb95d8") && off.summary.contains("gpu-1 cannot take it: not Ready"),
+        off.summary.contains("binds it to GPU-01cb95d8") && off.summary.contains("gpu-1 cannot take the pod: not Ready"),
         "{}",
         off.summary
     );
     assert!(off.cause == Cause::Cluster && off.action.text.contains("Repair gpu-1"), "{off:?}");
-    assert!(!explained(&[]).summary.contains("cannot take it"));
+    assert!(!explained(&[]).summary.contains("cannot take the pod"));
 }
 
 #[test]
@@ -116,10 +116,10 @@ fn each_reason_of_the_scheduler_has_its_own_remedy() {
     let pod = PodFacts { wants_gpus: false, gpu_containers: Vec::new(), ..waiting(message) };
     let explained = explain(&pod, None, None);
     let text = &explained.action.text;
-    assert!(text.contains("WaitForFirstConsumer") && text.contains("leave it"), "{text}");
+    assert!(text.contains("WaitForFirstConsumer") && text.contains("do not tolerate it"), "{text}");
     assert!(!text.contains("add a toleration"), "{text}");
     let with_gpus = explain(&waiting(message), None, None);
-    assert!(with_gpus.action.text.contains("add a toleration of it"), "{}", with_gpus.action.text);
+    assert!(with_gpus.action.text.contains("add a toleration of this taint"), "{}", with_gpus.action.text);
 }
 
 #[test]
@@ -170,7 +170,7 @@ fn a_missing_gpu_in_any_words_is_that_of_the_container_that_requests_it() {
             (Cause::Application, ActionCode::ChangeRequest),
             "{message}: {other:?}"
         );
-        assert!(other.summary.contains("container proxy of the pod requests it"), "{}", other.summary);
+        assert!(other.summary.contains("container proxy of the pod requests the GPU"), "{}", other.summary);
         assert_ne!(explained(true).action.code, ActionCode::ChangeRequest, "{message}");
     }
 }
@@ -188,7 +188,7 @@ fn a_cuda_error_with_a_fault_of_its_own_code_is_the_application() {
             xid(48, "02:29:59", OWN_GPU, None),
         ] {
             let other = cause_of(&ended(1, message), &node(vec![event.clone()]));
-            assert!(!other.summary.contains("which its own code causes"), "{event:?}: {}", other.summary);
+            assert!(!other.summary.contains("which the program itself causes"), "{event:?}: {}", other.summary);
         }
     }
 }
@@ -251,7 +251,7 @@ fn a_container_that_is_older_than_the_driver_is_to_be_made_again() {
     };
     let late = cause_of(&pod(1), &report(Some("02:06:30")));
     assert_eq!((late.cause, late.action.code), (Cause::Node, ActionCode::RestartPod), "{late:?}");
-    assert!(late.summary.contains("was rebooted") && late.summary.contains("loaded after that"), "{}", late.summary);
+    assert!(late.summary.contains("was rebooted") && late.summary.contains("loaded later"), "{}", late.summary);
     let early = cause_of(&pod(1), &report(Some("02:00:30")));
     assert_eq!(early.cause, Cause::None, "a restart by the boot of the node: {early:?}");
     assert_ne!(

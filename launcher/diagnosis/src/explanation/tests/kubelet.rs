@@ -96,7 +96,7 @@ fn a_running_pod_without_its_requested_gpu_is_explained() {
     kubelet.allocations.clear();
     let explained = cause_of(&pod, &report);
     assert_eq!((explained.cause, explained.certainty), (Cause::Node, Certainty::Likely), "{}", explained.summary);
-    assert!(explained.summary.contains("the kubelet has allocated none"), "{}", explained.summary);
+    assert!(explained.summary.contains("the kubelet has allocated no GPU"), "{}", explained.summary);
     // A container that has just started may be younger than the report.
     let young = ContainerState::Running { since: Some(time("02:39:30")) };
     let young = ContainerFacts { name: "main".into(), state: young, ..ContainerFacts::default() };

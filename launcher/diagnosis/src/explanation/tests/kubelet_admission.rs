@@ -163,7 +163,7 @@ fn a_kubelet_that_refuses_pods_for_devices_of_deleted_pods_must_be_restarted() {
     // Allocations of deleted pods alone are no proof, because the kubelet releases them when it admits the next pod.
     for live in ["other", "somebody-else"] {
         let full = explained(&pod, &report, &[live]);
-        assert!(full.summary.contains("all of them are allocated"), "{}", full.summary);
+        assert!(full.summary.contains("all devices are allocated"), "{}", full.summary);
         assert!(!full.action.text.contains("estart the kubelet"), "{}", full.action.text);
     }
     let free = explained(&pod, &machine(8, &[0, 1]), &["other"]);

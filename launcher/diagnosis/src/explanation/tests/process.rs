@@ -332,7 +332,7 @@ fn an_end_before_a_long_run_of_a_ready_pod_is_told_as_past() {
     };
     let explained = told(360);
     assert!(explained.summary.contains("it has run and been Ready since"), "{}", explained.summary);
-    assert!(explained.action.text.starts_with("Nothing must be done now."), "{}", explained.action.text);
+    assert!(explained.action.text.starts_with("No action is needed now."), "{}", explained.action.text);
     assert!(!told(5).summary.contains("it has run and been Ready since"), "it may end again");
 }
 

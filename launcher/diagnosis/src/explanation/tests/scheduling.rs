@@ -56,7 +56,7 @@ fn each_reason_of_the_scheduler_is_quoted() {
             "0/12 nodes are available: 2 Insufficient nvidia.com/gpu, 4 node(s) had untolerated taint {dedicated: llm}.",
             Cause::Cluster,
             "too few GPUs",
-            "the taint {dedicated: llm} are those with the GPUs",
+            "the taint {dedicated: llm} are the nodes with the GPUs",
         ),
         (
             "0/4 nodes are available: 4 node(s) didn't match Pod's node affinity/selector.",
@@ -269,7 +269,7 @@ fn the_node_pool_that_fits_best_is_used() {
     };
     let offering =
         "no instance type which met the scheduling requirements and had enough resources, had a required offering";
-    for (end, what) in [(offering, "can be had now"), ("no instance type has enough resources", "large enough")] {
+    for (end, what) in [(offering, "is available now"), ("no instance type has enough resources", "large enough")] {
         let explained = without_group(&[("FailedScheduling", &pool(end))]);
         assert!(explained.summary.contains(what), "{}", explained.summary);
         assert!(explained.summary.contains(&format!("({end})\")")), "the quote: {}", explained.summary);

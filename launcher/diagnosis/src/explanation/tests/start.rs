@@ -38,7 +38,7 @@ fn a_start_error_is_not_the_applications_and_keeps_its_reason() {
     for (reason, what) in [
         (
             "requirement error: unsatisfied condition: cuda>=12.8, please update your driver to a newer version",
-            "needs CUDA 12.8, and the driver of gpu-2 supports less",
+            "needs CUDA 12.8, and the driver of gpu-2 supports only older versions",
         ),
         ("ldcache error: process /sbin/ldconfig terminated with signal 9: unknown", "library cache"),
         ("initialization error: driver/library version mismatch: unknown", "different versions"),
@@ -227,7 +227,7 @@ fn the_cuda_version_that_an_image_needs_is_compared_with_the_drivers() {
     assert_eq!(updated.action.code, ActionCode::RestartPod);
     // If a version is not in the table, no driver is named.
     let unknown = cause_of(&needs("99.1"), &with_cuda("580.65.06", "13.0"));
-    assert!(unknown.action.text.contains("one that supports CUDA 99.1"), "{}", unknown.action.text);
+    assert!(unknown.action.text.contains("a version that supports CUDA 99.1"), "{}", unknown.action.text);
 }
 
 #[test]

@@ -7,6 +7,7 @@ use crate::facts::kernel_log::KernelEventKind as Kind;
 
 use crate::kernel_log::line::{Line, Part, address_after, leading_address};
 use crate::kernel_log::scan::{after, between};
+use crate::pci::PciAddress;
 
 /// Parses `DRIVER dddd:bb:dd.f: …`.
 pub(super) fn parse(text: &str) -> Option<Line> {
@@ -25,6 +26,13 @@ pub(super) fn parse(text: &str) -> Option<Line> {
     } else {
         link(driver, rest)?
     };
+    // The source is a bus, device and function in the domain of the port.
+    let domain = reporter.domain_and_bus().map(|(domain, _)| domain);
+    if let Some((domain, source)) =
+        domain.zip(line.details.get("source").and_then(|id| u32::from_str_radix(id, 16).ok()))
+    {
+        line.pci.get_or_insert(PciAddress::new(domain, source >> 8, source >> 3 & 0x1f, source & 7));
+    }
     line.put("reporter", reporter.as_str());
     line.pci.get_or_insert(reporter);
     Some(line)
@@ -95,6 +103,9 @@ fn containment(rest: &str) -> Option<Line> {
         return None;
     };
     line.sub_code = Some("uncorrected_fatal".to_owned());
+    let source =
+        after(rest, "source:0x").map(|rest| rest.split(|one: char| !one.is_ascii_hexdigit()).next().unwrap_or(rest));
+    line.put_some("source", source.filter(|id| id.len() == 4 && *id != "0000"));
     line.put("containment", rest.trim_end_matches(" detected"));
     Some(line)
 }

@@ -64,7 +64,7 @@ fn steady(mut answer: Value) -> Value {
     fn walk(value: &mut Value) {
         match value {
             Value::Object(fields) => {
-                for name in ["probe", "probes", "archive", "for_seconds", "taken_at"] {
+                for name in ["probe", "other_probes", "probes", "archive", "for_seconds", "taken_at"] {
                     fields.remove(name);
                 }
                 // The marker of the archive has a version and a note. Both are untrusted texts.

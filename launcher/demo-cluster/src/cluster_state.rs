@@ -42,6 +42,8 @@ pub(crate) struct ClusterState {
     pub(crate) exec_refusals: ExecRefusals,
     pub(crate) half_close: bool,
     pub(crate) denied: Vec<Denial>,
+    /// Whether the state is that of an archive.
+    pub(crate) is_saved: bool,
     pub(crate) serves_dra: bool,
     /// The time by which the clock of the cluster is behind the clock of this machine.
     clock_behind: SignedDuration,
@@ -102,6 +104,7 @@ impl ClusterState {
             serves_dra,
             objects,
             logs,
+            is_saved,
             clock_behind,
             denied,
             timing,
@@ -146,6 +149,7 @@ impl ClusterState {
             exec_refusals,
             half_close,
             denied,
+            is_saved,
             serves_dra,
             clock_behind,
             programs,

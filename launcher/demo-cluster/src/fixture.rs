@@ -38,6 +38,9 @@ pub struct Fixture {
     pub objects: Vec<Value>,
     /// Logs of containers.
     pub logs: Vec<ContainerLog>,
+    /// Whether the fixture is an archive: kubelets need not respond, and a container without a log in `logs` has a log that
+    /// is not known.
+    pub is_saved: bool,
     /// The time by which the clock of the cluster is behind the clock of this machine.
     pub clock_behind: SignedDuration,
     /// The requests that the user is not allowed to make.
@@ -67,6 +70,7 @@ impl Default for Fixture {
             serves_dra: true,
             objects: Vec::new(),
             logs: Vec::new(),
+            is_saved: false,
             clock_behind: SignedDuration::ZERO,
             denied: Vec::new(),
             timing: Timing::default(),

@@ -105,6 +105,7 @@ impl Fixture {
             serves_dra,
             objects: others,
             logs,
+            is_saved: true,
             clock_behind: Timestamp::now().duration_since(manifest.taken_at),
             denied: denied.flatten().filter(|denial| denial.verb == "list" || denial.resource == "leases").collect(),
             timing: Timing::none(),

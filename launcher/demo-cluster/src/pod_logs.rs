@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use http::Response;
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
+use syringe_core::unknown::NOT_IN_ARCHIVE;
 
 use crate::api_error::ApiError;
 use crate::cluster_state::ClusterState;
@@ -45,7 +46,11 @@ pub(crate) async fn serve(
             _ => break,
         }
     }
-    let log = pod.metadata.uid.as_ref().and_then(|uid| state.runtime.log(uid, &container)).unwrap_or_default();
+    let log = pod.metadata.uid.as_ref().and_then(|uid| state.runtime.log(uid, &container));
+    if log.is_none() && state.is_saved {
+        return Err(ApiError::BadRequest(format!("{NOT_IN_ARCHIVE}the log of container {container}")));
+    }
+    let log = log.unwrap_or_default();
     Ok(plain_text(200, limit(&log, query).to_vec()))
 }
 

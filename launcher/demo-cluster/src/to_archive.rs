@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::fixture::Fixture;
 use crate::node_fixture::NodeFacts;
+use crate::node_object;
 
 impl Fixture {
     /// Returns the archive that `gpu-syringe save` would write for this cluster at the time `now`.
@@ -43,7 +44,11 @@ impl Fixture {
         if self.objects.iter().any(|object| object["kind"] == "ComputeDomain") {
             archive.objects.insert("computedomains".to_owned(), of_kind("ComputeDomain"));
         }
-        for node in &self.nodes {
+        for (node, object) in self.nodes.iter().zip(&nodes) {
+            if !node_object::is_ready(object) {
+                archive.add_unread_node(&node.name, "no probe starts on a node that is not Ready".to_owned());
+                continue;
+            }
             if let NodeFacts::Missing(why) = &node.facts {
                 archive.add_unread_node(&node.name, why.clone());
                 continue;

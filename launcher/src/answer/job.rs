@@ -64,7 +64,11 @@ impl CommandAnswer for JobAnswer {
     /// warning.
     fn outcome(&self) -> Outcome {
         let is_critical = |suspect: &Suspect| suspect.because <= Suspicion::Fault;
+        // If no pod has started, none of them differs from the others.
+        let none_started = self.explanation.state == JobState::Starting && self.explanation.suspects.is_empty();
+        let has_cause = self.suspect_pod.as_ref().is_some_and(|pod| pod.cause != Cause::None);
         let found = match self.explanation.state {
+            _ if none_started && has_cause => Outcome::Found(Severity::Critical),
             JobState::Failed => Outcome::Found(Severity::Critical),
             _ if self.explanation.suspects.iter().any(is_critical) => Outcome::Found(Severity::Critical),
             _ if !self.explanation.suspects.is_empty() => Outcome::Found(Severity::Warning),

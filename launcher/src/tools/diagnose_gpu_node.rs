@@ -46,7 +46,7 @@ pub struct DiagnoseArgs {
     #[arg(long, help = "Also start CUDA (cuInit, no context) in a process without privileges on the node")]
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub deep: bool,
-    /// Kubeconfig context; by default the current context
+    /// Kubeconfig context; the current one by default
     #[arg(skip)]
     pub context: Option<String>,
 }

@@ -36,7 +36,7 @@ pub struct TelemetryArgs {
     #[schemars(range(max = MAX_SAMPLE_SECONDS))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sample_seconds: Option<u8>,
-    /// Kubeconfig context; by default the current context
+    /// Kubeconfig context; the current one by default
     #[arg(skip)]
     pub context: Option<String>,
 }

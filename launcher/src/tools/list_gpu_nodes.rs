@@ -46,7 +46,7 @@ pub struct ListArgs {
     #[arg(long, value_name = "GPUS")]
     #[serde(skip)]
     pub(crate) free: Option<u64>,
-    /// Kubeconfig context; by default the current context
+    /// Kubeconfig context; the current one by default
     #[arg(skip)]
     pub context: Option<String>,
 }

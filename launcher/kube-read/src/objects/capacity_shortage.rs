@@ -506,6 +506,14 @@ fn remedy(rejection: &RejectionReason, node: &str) -> Change {
         RejectionReason::NotReady => format!("repair {node} (not Ready)"),
         RejectionReason::Cordoned => return uncordon(node),
         RejectionReason::Taint(taint) => format!("tolerate the taint {taint} of {node}"),
+        // A program for another processor or operating system does not start on the node.
+        RejectionReason::Label { wanted, .. }
+            if ["kubernetes.io/arch=", "kubernetes.io/os="].iter().any(|start| wanted.starts_with(start)) =>
+        {
+            format!(
+                "use an image that is made for {node} and change {wanted} in its nodeSelector, or add a GPU node with {wanted}"
+            )
+        }
         RejectionReason::Label { wanted, .. } if is_of_machine(wanted) => {
             format!(
                 "remove {wanted} from the pod's nodeSelector (if a controller added it, change the setting that causes \

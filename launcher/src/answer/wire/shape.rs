@@ -171,14 +171,14 @@ mod tests {
              events.pci_address findings.action findings.class findings.severity gpudirect.acs_root_ports gpudirect.acs_switch_ports gpus.pci_address gpus.recovery_action gpus.status health.status inventory.draining inventory.excluded kernel_log.from \
              kernel_log.to kinds.severity kubernetes.lease_renewed lost.pci_address nics.pci_address node_findings.class node_findings.severity nodes.earlier_at nodes.later_at nodes.urgency \
              nodes.verdict \
-             not_requested now.not_read now.recovery_action nvlinks.remote_pci_address overall_health partly_checked pcie_path.pci_address \
+             not_requested now.not_read now.recovery_action nvlinks.remote_pci_address other_probes.source other_probes.taken_at overall_health partly_checked pcie_path.pci_address \
              plan.action plan.pci_address plan.rma plan.urgency pod_events.last probe.source probe.taken_at process.started_at resources.unit scope.files \
              scope.gpus scope.pci scope.processes sections_read.section sections_read.status since stack.stage \
              stack.state state status suspect_pod.cause suspects.because suspects.since sxid.severity taken_at timeline.time \
              topology.nvswitches verdict xid.severity";
     const MARKED: &str = "checked_only compared.fact deductions.finding detail_omitted devices.source findings.dcgm findings.id findings.reference \
              findings.title kinds.action kinds.condition node_findings.dcgm node_findings.id node_findings.reference node_findings.title \
-             outcome outliers.what plan.findings probe.via sxid.action sxid.fatality sxid.mnemonic sxid.name sxid.nvidia_action \
+             other_probes.via outcome outliers.what plan.findings probe.via sxid.action sxid.fatality sxid.mnemonic sxid.name sxid.nvidia_action \
              terminal_command token unknown.section verdicts xid.action xid.class xid.differs_from_nvidia_because xid.mnemonic xid.name \
              xid.note xid.nvidia_action xid.nvidia_investigation";
 

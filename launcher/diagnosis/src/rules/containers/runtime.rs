@@ -14,7 +14,7 @@ use jiff::SignedDuration;
 use syringe_core::classification::{ActionCode, Severity};
 use syringe_core::facts::container_runtime::{ContainerRuntime, RuntimeHandler};
 use syringe_core::facts::kubernetes::node::KubernetesFacts;
-use syringe_core::facts::kubernetes::node::{Component, NvidiaPod, PodWarning, RuntimeClassUse};
+use syringe_core::facts::kubernetes::node::{Component, ContainerStateKind, NvidiaPod, PodWarning, RuntimeClassUse};
 use syringe_core::section_name::SectionName;
 use syringe_core::unknown::Unknown;
 
@@ -363,7 +363,10 @@ fn plugin_runtime(node: &Node<'_>, runtime: &ContainerRuntime) -> Option<Draft> 
         now.zip(created).is_some_and(|(now, created)| now.duration_since(created) > SETTLING)
     };
     let plugin = node.kubernetes.nvidia_pods.iter().flatten().find(|pod| {
-        let runs = pod.phase == "Running" && pod.runtime_class.is_none() && !pod.deleting;
+        // The log of a container that ends again and again has the reason.
+        let crashes =
+            pod.containers.iter().any(|one| one.state.kind == ContainerStateKind::Waiting && one.restarts > 0);
+        let runs = pod.phase == "Running" && pod.runtime_class.is_none() && !pod.deleting && !crashes;
         pod.component == Component::DevicePlugin && runs && settled(pod.created)
     })?;
     // A plugin that started before the kubelet registered with the earlier process of the kubelet.

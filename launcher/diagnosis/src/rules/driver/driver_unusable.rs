@@ -112,6 +112,22 @@ fn rule_of(refusal: Refusal) -> Rule {
     }
 }
 
+/// Changes the action on a node that reserves its GPUs for virtual machines: vfio-pci is loaded, no GPU has a driver, and
+/// without an IOMMU vfio-pci cannot take them.
+fn for_virtual_machines(node: &Node<'_>, draft: Draft) -> Draft {
+    let Some(host) = node.host() else { return draft };
+    let has_vfio = host.modules.iter().any(|module| module == "vfio_pci");
+    if !has_vfio || host.iommu != Some(false) || host.pci_gpus.iter().any(|gpu| gpu.driver.is_some()) {
+        return draft;
+    }
+    draft
+        .with_evidence("the module vfio_pci is loaded, and the IOMMU is off")
+        .with_action(ActionCode::UpdateSoftware, WITHOUT_IOMMU)
+}
+
+const WITHOUT_IOMMU: &str = "If {node} passes its GPUs to virtual machines: turn the IOMMU on in the BIOS (VT-d, AMD-Vi) and in the kernel (intel_iommu=on), then \
+    reboot {node}. vfio-pci cannot take a GPU without it. Otherwise install or load the nvidia driver.";
+
 fn unusable(node: &Node<'_>, refusal: Refusal, problem: Option<&Problem>) -> Draft {
     let driver = node.host().map(|host| &host.driver);
     // A separate finding reports a GPU that the driver does not support.
@@ -148,6 +164,7 @@ fn unusable(node: &Node<'_>, refusal: Refusal, problem: Option<&Problem>) -> Dra
     }
     if unexplained && not_loaded {
         draft = driver_not_loaded::with_crash(node, draft);
+        draft = for_virtual_machines(node, draft);
     }
     if matches!(node.driver, Driver::Waking(_)) {
         draft = draft.with_evidence(

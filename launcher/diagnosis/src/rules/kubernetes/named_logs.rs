@@ -82,9 +82,10 @@ pub(crate) fn add(node: &Node<'_>, drafts: &mut [Draft]) {
             }
             let Some(log) = stack_log::log_of(node, pod) else { continue };
             draft.advice = after_reading(&draft.advice, pod);
+            let is_empty = log.iter().all(|line| line.trim().is_empty());
             let telling = shapes::telling_lines(log.into_iter());
             let name = pods::name(pod);
-            if telling.is_empty() {
+            if is_empty {
                 draft.evidence.push(format!("the log of {name} is empty"));
             }
             for line in telling.iter().rev().take(LINES).rev() {

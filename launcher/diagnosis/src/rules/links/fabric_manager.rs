@@ -101,6 +101,13 @@ impl Service {
         node.host()?.service_logs.iter().find(|log| log.service == self.log)
     }
 
+    /// Returns whether a process of the service is running. The list of processes may not contain it.
+    fn is_running(&self, node: &Node<'_>) -> bool {
+        let daemons = node.host().map(|host| &host.daemons);
+        let flag = daemons.and_then(|all| if self.process == IMEX { all.imex } else { all.fabric_manager });
+        flag == Some(true)
+    }
+
     fn log_of_this_boot<'a>(&self, node: &Node<'a>) -> Option<&'a ServiceLog> {
         let log = self.log(node)?;
         let (written, booted) = log.written_at.zip(node.booted())?;
@@ -173,11 +180,13 @@ fn version(node: &Node<'_>, service: &Service) -> Option<Draft> {
     let driver = node.host()?.driver.loaded.as_deref()?;
     let log = service.log(node)?;
     let version = log.version.as_deref()?;
-    let is_of_process = log.written_at?.duration_since(started(node, service.process)?) > -TOLERANCE;
+    let is_running = service.is_running(node);
+    let started = started(node, service.process).or(if is_running { node.booted() } else { None })?;
+    let is_of_process = log.written_at?.duration_since(started) > -TOLERANCE;
     (is_of_process && service.differs(version, driver)).then(|| {
         let (version, driver) = (evidence::data(version), evidence::data(driver));
         let line = format!("{} {version}, driver {driver} (/var/log/{}.log)", service.name, service.log);
-        Draft::on_node(VERSION).with_evidence(line)
+        Draft::on_node(VERSION).with_evidence(line).with_all_evidence(error_of(log))
     })
 }
 

@@ -321,6 +321,11 @@ fn growing(node: &Node<'_>, gpu: &Gpu) -> Vec<String> {
     sample.nvlink_errors.iter().filter(is_high).map(line).collect()
 }
 
+const RECOVERY: &str = "recovery";
+
+/// A lower number of recoveries is no fault of the link.
+const FEW_RECOVERIES: u64 = 5;
+
 /// Counts within this factor are alike.
 const ALIKE: u64 = 10;
 
@@ -364,6 +369,11 @@ fn counters(node: &Node<'_>, gpu: &Gpu, topology: &GpuTopology) -> (High, Vec<St
         };
         let mut of_it: Vec<(u64, &NvlinkGroup)> = groups.iter().copied().filter(|(count, _)| is_high(*count)).collect();
         if of_it.is_empty() && is_usual {
+            continue;
+        }
+        // The link works again after a recovery. A few of them in the time since the driver load are usual.
+        if of_it.is_empty() && name == RECOVERY && count < FEW_RECOVERIES {
+            counted.push(format!("{name}: {count} on links {}", evidence::ranges(&links_of(&groups[..1]))));
             continue;
         }
         if of_it.is_empty() && SEVERE_COUNTERS.contains(&name) {

@@ -382,8 +382,24 @@ fn gone(node: &Node<'_>, ports: &[NicPort]) -> Vec<Draft> {
     let next = || ports.iter().filter(|port| distance(port) == Some(0)).flat_map(|port| &port.near);
     let (without, share) = lacking(node, node.answering(), |gpu| next().any(|near| Some(near.gpu) == gpu.index));
     let line = || format!("no InfiniBand or RoCE port at its PCIe switch; {share} have such a port");
-    without.into_iter().map(|gpu| Draft::on_gpu(GONE, gpu).with_evidence(line())).collect()
+    let cards = node.topology().map(|topology| topology.cards_without_ports.as_slice()).unwrap_or_default();
+    let bound: Vec<String> = cards
+        .iter()
+        .filter(|card| card.driver.as_deref() == Some("vfio-pci"))
+        .filter_map(|card| Some(format!("the card at {} is bound to vfio-pci", card.pci_address.as_ref()?.sysfs())))
+        .collect();
+    let draft = |gpu: &Gpu| {
+        let draft = Draft::on_gpu(GONE, gpu).with_evidence(line());
+        if bound.is_empty() {
+            return draft;
+        }
+        draft.with_all_evidence(bound.clone()).with_action(ActionCode::UpdateSoftware, FOR_VIRTUAL_MACHINES)
+    };
+    without.into_iter().map(draft).collect()
 }
+
+const FOR_VIRTUAL_MACHINES: &str = "Bind the card in the evidence to its network driver (mlx5_core) if jobs on {node} use it. It is reserved for a virtual \
+    machine now.";
 
 /// Returns the GPUs that lack something that almost all others have, and a text with the number of the others: `7 of 8
 /// GPUs`. Empty in a virtual machine.

@@ -80,6 +80,9 @@ pub(super) fn mig_manager_stuck(node: &Node<'_>) -> Option<Draft> {
             draft = Draft { reason: reason.cause, ..draft.with_all_evidence(reason.evidence) };
         }
     }
+    if draft.evidence.iter().any(|line| line.contains("not present")) {
+        return Some(draft.with_action(ActionCode::UpdateSoftware, UNKNOWN_LAYOUT));
+    }
     // A reset that failed, or that the hypervisor does not allow, will fail again.
     if draft.evidence.iter().any(|line| line.to_lowercase().contains("error resetting")) {
         return Some(draft.with_action(ActionCode::DrainAndReboot, advice));
@@ -91,6 +94,9 @@ pub(super) fn mig_manager_stuck(node: &Node<'_>) -> Option<Draft> {
     let action = draft.action;
     Some(draft.with_action(action, advice))
 }
+
+const UNKNOWN_LAYOUT: &str = "Correct the name in the label nvidia.com/mig.config of {node}, or add a layout with this name to the ConfigMap of the MIG \
+    manager: the ConfigMap does not have it. No drain is needed for this.";
 
 /// Finds an upgrade of the driver that failed, does not finish, or waits on purpose.
 pub(super) fn upgrade_stuck(node: &Node<'_>) -> Option<Draft> {

@@ -67,7 +67,7 @@ rules! {
         means "The uncorrected errors of the GPU's SRAM are above NVIDIA's limit for a return.",
         reads "ecc.sram";
     UNCONTAINED: "ecc-uncontained" Fatal Hardware MEMORY_DOC, "Uncontained memory error",
-        DrainAndReset "Do not schedule new work on {gpu} of {node}. Stop its work and then reset {gpu}: every program \
+        DrainAndReset "Do not schedule new work on {gpu} of {node}, stop its work and then reset {gpu}: every program \
             there may have read corrupted data.",
         means "A memory error was not contained to one program. The results of all programs on the GPU can be wrong.",
         reads "xid: 95", in_plan ResultsSuspect;

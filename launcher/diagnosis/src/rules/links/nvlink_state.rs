@@ -324,7 +324,7 @@ fn growing(node: &Node<'_>, gpu: &Gpu) -> Vec<String> {
 const RECOVERY: &str = "recovery";
 
 /// A lower number of recoveries is no fault of the link.
-const FEW_RECOVERIES: u64 = 5;
+const FEW_RECOVERIES: u64 = 3;
 
 /// Counts within this factor are alike.
 const ALIKE: u64 = 10;

@@ -226,7 +226,7 @@ fn errors_name_the_wrong_argument() {
         ("xid --since 1h --since 2h", "multiple times"),
         ("ecc deep", "'deep'"),
         ("ecc -x", "'-x'"),
-        ("read inventory,nothing", "use one of: inventory"),
+        ("read inventory,nothing", "the names are: inventory"),
         ("all --timeout-ms 1", "100..=60000"),
         ("kill --gpu GPU-1", "--pid"),
         ("host --container ../../etc", "64 hex digits"),

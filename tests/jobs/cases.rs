@@ -270,7 +270,7 @@ const CASES: [Case; 24] = [
         },
         state: "computing",
         suspect: None,
-        words: &["1 list of ranks in it cannot be an answer of NCCL and is not used", "Nothing differs"],
+        words: &["1 list of ranks cannot be an answer of NCCL and is not used", "Nothing differs"],
     },
     Case {
         name: "NCCL: the address of a pod of another job",
@@ -283,7 +283,7 @@ const CASES: [Case; 24] = [
         },
         state: "waiting",
         suspect: None,
-        words: &["Rank 139 on 10.9.9.9 is at no address of one pod of this job"],
+        words: &["Rank 139 on 10.9.9.9: the address does not belong to exactly one pod of this job"],
     },
     Case {
         name: "NCCL: the job does not use it",

@@ -73,7 +73,8 @@ fn an_application_fault_beside_a_reset_does_not_say_that_other_work_may_continue
 #[test]
 fn a_warning_beside_a_reset_has_no_action_of_its_own() {
     let alone = judged(&[xid(63, FIRST, 7)], false, &[]);
-    assert!(finding(&alone, "row-remap-recorded").action.text.contains("Reset it at the next drain"));
+    let action = &finding(&alone, "row-remap-recorded").action.text;
+    assert!(action.ends_with("(snapshot_ecc). Reset GPU 0 (0000:18:00.0) at the next drain."), "{action}");
     let both = judged(&[xid(63, FIRST, 7), xid(62, FIRST, 8)], false, &[]);
     let action = &finding(&both, "row-remap-recorded").action;
     assert_eq!(action.code, ActionCode::Watch);

@@ -326,7 +326,7 @@ fn ranks_that_are_gone_ahead_or_elsewhere_are_not_blamed() {
     lagging.examples[0].host = "10.9.9.9".into();
     let (suspects, summary) = with_nccl(64, vec![lagging, ranks(63, "AllReduce", 8, 8, &[])], |_| {});
     assert_eq!(suspects, none);
-    assert!(summary.contains("Rank 41 on 10.9.9.9 is at no address of one pod of this job"), "{summary}");
+    assert!(summary.contains("Rank 41 on 10.9.9.9: the address does not belong to exactly one pod of this job"), "{summary}");
 }
 
 #[test]

@@ -613,7 +613,7 @@ mod tests {
         assert_eq!((room.shortage.as_str(), room.needs_all), (words, false));
         let changes = [
             "free 2 nvidia.com/gpu on gpu-7 (used by ml/train-0 (6 nvidia.com/gpu))",
-            "if nothing is wrong with it (diagnose_gpu_node shows this, and who cordoned it), uncordon gpu-8, which has 8 nvidia.com/gpu free",
+            "if gpu-8 has no fault (diagnose_gpu_node shows its faults, and who cordoned it), uncordon gpu-8, which has 8 nvidia.com/gpu free",
             "request at most 2 nvidia.com/gpu",
         ];
         assert_eq!(texts(&room), changes);

@@ -309,7 +309,8 @@ fn ranks_that_are_gone_ahead_or_elsewhere_are_not_blamed() {
     let (suspects, summary) = with_nccl(64, ahead, |_| {});
     assert_eq!(suspects.len(), 0);
     assert!(
-        summary.contains("most ranks are behind 1 rank, which launched an operation that the other ranks did not launch"),
+        summary
+            .contains("most ranks are behind 1 rank, which launched an operation that the other ranks did not launch"),
         "{summary}"
     );
     let gone = |rank: u64, not_joined| NcclRank { rank, host: "10.0.0.5".into(), not_joined, ..NcclRank::default() };
@@ -326,7 +327,10 @@ fn ranks_that_are_gone_ahead_or_elsewhere_are_not_blamed() {
     lagging.examples[0].host = "10.9.9.9".into();
     let (suspects, summary) = with_nccl(64, vec![lagging, ranks(63, "AllReduce", 8, 8, &[])], |_| {});
     assert_eq!(suspects, none);
-    assert!(summary.contains("Rank 41 on 10.9.9.9: the address does not belong to exactly one pod of this job"), "{summary}");
+    assert!(
+        summary.contains("Rank 41 on 10.9.9.9: the address does not belong to exactly one pod of this job"),
+        "{summary}"
+    );
 }
 
 #[test]
@@ -388,7 +392,11 @@ fn a_claim_of_the_job_never_precedes_a_fault_and_asks_for_no_work_on_the_node() 
     assert_eq!(named(&answer)[0], (Suspicion::Fault, vec!["7"]), "{answer:#?}");
     let answer = claimed(6, true);
     assert_eq!(named(&answer), [(Suspicion::Fault, vec!["7"])], "more pods than one answer can accuse");
-    assert!(answer.summary.contains("It names 6 pods, which is too many to suspect a single pod."), "{}", answer.summary);
+    assert!(
+        answer.summary.contains("It names 6 pods, which is too many to suspect a single pod."),
+        "{}",
+        answer.summary
+    );
 }
 
 #[test]

@@ -447,12 +447,13 @@ const MAX_REQUEST: usize = 200;
 const ON_REQUEST: SignedDuration = SignedDuration::from_mins(5);
 
 /// Parts of the words with which controllers report that they end a pod or its node.
-const ENDINGS: [&str; 12] = [
+const ENDINGS: [&str; 13] = [
     "evict",
     "preempt",
     "reclaim",
     "deschedul",
     "consolidat",
+    "scale down",
     "disrupt",
     "interrupt",
     "suspend",

@@ -52,6 +52,10 @@ use syringe_core::pci::PciAddress;
 use syringe_core::report::{Report, Section, Status};
 use syringe_core::text::clean_keeping_end;
 
+/// Action for a program that finds no GPU in a container that requests none.
+const REQUEST_A_GPU: &str = "Request a GPU in the limits of the container (nvidia.com/gpu: 1). A program that only monitors GPUs requests none: give it NVIDIA's \
+    runtime (runtimeClassName) and NVIDIA_VISIBLE_DEVICES=all.";
+
 /// Maximum number of evidence lines in one explanation.
 const MAX_EVIDENCE: usize = 8;
 

@@ -5,7 +5,7 @@
 //! the reason.
 
 use crate::explanation::causes::{
-    Case, claims, cuda_versions, end_quote, finding_quote, injection, is_fault, memory, process, quotes,
+    Case, REQUEST_A_GPU, claims, cuda_versions, end_quote, finding_quote, injection, is_fault, memory, process, quotes,
 };
 use crate::explanation::types::{Cause, Certainty, Explanation};
 use crate::finding::{Action, Finding};
@@ -162,10 +162,7 @@ pub(crate) fn said_by_the_program(case: &Case<'_>) -> Option<Explanation> {
             ),
         );
     } else if without {
-        explanation = explanation.with_action(
-            ActionCode::ChangeRequest,
-            "Request a GPU in the limits of the container (nvidia.com/gpu: 1).",
-        );
+        explanation = explanation.with_action(ActionCode::ChangeRequest, REQUEST_A_GPU);
     } else if let Some(holder) = holder {
         let advice = format!(
             "Request the GPU in the limits of container {container} (nvidia.com/gpu: 1), which uses the GPU, and not \

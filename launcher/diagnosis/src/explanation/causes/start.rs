@@ -9,7 +9,8 @@ use jiff::Timestamp;
 
 use crate::explanation::causes::program_message::restart_now;
 use crate::explanation::causes::{
-    Case, NOT_IDENTIFIED, cuda_versions, effects, event_quote, finding_quote, node_storage, unresolved_cdi,
+    Case, NOT_IDENTIFIED, REQUEST_A_GPU, cuda_versions, effects, event_quote, finding_quote, node_storage,
+    unresolved_cdi,
 };
 use crate::explanation::types::{Cause, Certainty, Explanation};
 use crate::finding::{Action, Finding};
@@ -241,7 +242,7 @@ fn apply_phrase(case: &Case<'_>, phrase: &Phrase, message: &str, finding: Option
     }
     let meaning = format!("{}{}", phrase.meaning(message), hook_without_handler(case, message));
     if phrase.is_about_missing_driver_files() && case.asks_for_no_gpu() {
-        let text = "Request a GPU in the limits of the container (nvidia.com/gpu: 1).".to_owned();
+        let text = REQUEST_A_GPU.to_owned();
         return ApplicablePhrase {
             what: format!("{meaning}; the pod requests no GPU"),
             evidence: None,

@@ -81,7 +81,8 @@ fn a_device_of_an_annotation_is_held_against_its_node() {
         |reasons: &[&str]| explain(&PodFacts { bound_devices: vec![device(reasons)], ..waiting(message) }, None, None);
     let off = explained(&["not Ready"]);
     assert!(
-        off.summary.contains("binds it to GPU-01cb95d8") && off.summary.contains("gpu-1 cannot take the pod: not Ready"),
+        off.summary.contains("binds it to GPU-01cb95d8")
+            && off.summary.contains("gpu-1 cannot take the pod: not Ready"),
         "{}",
         off.summary
     );

@@ -310,7 +310,7 @@ struct High {
 fn growing(node: &Node<'_>, gpu: &Gpu) -> Vec<String> {
     let Some(sample) = node.telemetry_of(gpu).and_then(|now| now.sample.as_ref()) else { return Vec::new() };
     let is_high = |one: &&LinkGrowth| {
-        let one_is_enough = one.counter.contains("replay") || one.counter.contains("recovery");
+        let one_is_enough = ["replay", "recovery", "integrity"].iter().any(|word| one.counter.contains(word));
         let one_is_enough = one_is_enough || SEVERE_COUNTERS.contains(&one.counter.as_str());
         (one_is_enough && one.added > 0) || sample.per_second(one.added) >= RESENDS_PER_SECOND
     };
@@ -324,7 +324,7 @@ fn growing(node: &Node<'_>, gpu: &Gpu) -> Vec<String> {
 const RECOVERY: &str = "recovery";
 
 /// A lower number of recoveries is no fault of the link.
-const FEW_RECOVERIES: u64 = 5;
+const FEW_RECOVERIES: u64 = 3;
 
 /// Counts within this factor are alike.
 const ALIKE: u64 = 10;

@@ -1,4 +1,5 @@
-//! `NvidiaStack`: traces of NVIDIA's software for Kubernetes on the node (sockets, validation files, processes).
+//! `NvidiaStack`: traces of NVIDIA's software for Kubernetes on the node (sockets, validation files, processes), the start of the
+//! kubelet, and the limits of inotify (`Inotify`).
 
 use jiff::Timestamp;
 use syringe_macros::facts;

@@ -88,7 +88,7 @@ pub struct FaultFamily {
     pub codes: &'static str,
     /// The state that the GPU must have now.
     pub recovery: RecoveryEvidence,
-    /// The work after the event that shows that the fault is over.
+    /// Evidence that the fault is over: the kind of work that the GPU did after the event.
     pub work: WorkEvidence,
     /// Each entry is a number of incidents within a period after a repair. If one of these numbers is reached, the
     /// incidents count as a pattern.

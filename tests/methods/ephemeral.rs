@@ -22,7 +22,7 @@ async fn the_container_ends_and_the_answer_names_what_stays() {
     let probe = &answer["probe"];
     assert_eq!((&probe["via"], &probe["deleted"]), (&json!("ephemeral"), &json!(false)));
     let left = probe["left_behind"].as_str().unwrap();
-    assert!(left.contains("has ended; its entry stays in the spec of pod ml/train-0"), "{left}");
+    assert!(left.contains("has ended. The entry of the container stays in the spec of pod ml/train-0"), "{left}");
     assert!(probe["note"].as_str().unwrap().contains("inside pod ml/train-0, next to its container main"));
     assert_eq!(cluster.pods_created(), 0);
     let pods = cluster.pods("ml");
@@ -139,7 +139,7 @@ async fn a_container_whose_request_is_not_answered_is_declared_audited_and_ended
     cluster.faults(|faults| faults.api.requests.push(patch_fault(AnswerFault::Late(Duration::from_secs(14)))));
     let launcher = Launcher::start(&cluster, &["--via", "ephemeral"]);
     let said = launcher.failure().await;
-    for words in ["did not answer within 10s", "may still be added to pod ml/train-0", "looks for it"] {
+    for words in ["did not answer within 10s", "may still be added to pod ml/train-0", "looks for the container"] {
         assert!(said.contains(words), "no '{words}' in: {said}");
     }
     assert_eq!(state(&cluster, "ml"), None);
@@ -194,7 +194,7 @@ async fn a_container_that_never_ran_differs_from_one_that_may_still_start() {
     let said =
         Launcher::start(&cluster, &["--via", "ephemeral", "--image", "docker.io/library/debian:12"]).failure().await;
     assert!(said.contains("executable file not found") && said.contains("--image"), "{said}");
-    assert!(said.contains("has ended; its entry stays"), "{said}");
+    assert!(said.contains("has ended. The entry of the container stays"), "{said}");
     // No registry has the image.
     let said =
         Launcher::start(&cluster, &["--via", "ephemeral", "--image", "example.com/node-probe:none"]).failure().await;

@@ -384,7 +384,7 @@ fn name_left(prober: &Prober, serves: bool) {
     let left = prober.open_probes();
     let what = match left.len() {
         0 => "exited at once after the second interrupt; no probe is left".to_owned(),
-        count => format!("exited before everything was deleted; left: {count}"),
+        count => format!("exited before all probes were deleted; number of probes that are left: {count}"),
     };
     say(&what, serves);
     left.iter().for_each(|one| say(one, serves));

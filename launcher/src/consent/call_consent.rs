@@ -1,4 +1,5 @@
-//! `Consent`: gets the consent of the user in one call, from the prompt, a token, or the answer of the host's user.
+//! `Consent`: what one call needs for the consent of the user: the prompt, the tokens, the answer of the host's user, and an open
+//! question.
 
 use std::sync::{Arc, Mutex, PoisonError};
 

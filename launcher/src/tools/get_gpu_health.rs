@@ -1,4 +1,5 @@
-//! `GetGpuHealth`, `HealthSection`: the tool `get_gpu_health` and its table: a score for each GPU, and lost points.
+//! `GetGpuHealth`, `HealthSection`: the tool `get_gpu_health`: the health of all GPU nodes, or of one node with the score of each
+//! GPU and the points that it lost.
 
 use diagnosis::health::Health;
 use schemars::JsonSchema;

@@ -77,7 +77,10 @@ impl ScheduledPod {
         loop {
             changed.mark_unchanged();
             let node = state.get::<Node>(&(String::new(), self.node.clone()));
-            if node.is_some_and(|node| node_object::is_ready(&node)) || changed.changed().await.is_err() {
+            if state.is_saved
+                || node.is_some_and(|node| node_object::is_ready(&node))
+                || changed.changed().await.is_err()
+            {
                 return;
             }
         }

@@ -6,7 +6,7 @@ use syringe_core::tsv;
 
 const TABLE: &str = include_str!("optional_inputs.tsv");
 
-/// Returns whether the diagnosis makes no claim that depends on the input that failed.
+/// Returns whether the verdict `healthy` is possible without the input that failed.
 pub(crate) fn is_optional(section: SectionName, problem: &Problem) -> bool {
     let is_it = |row: Vec<&str>| row.first() == Some(&section.as_str()) && row.get(1) == Some(&problem.code.as_str());
     tsv::rows(TABLE).any(is_it)

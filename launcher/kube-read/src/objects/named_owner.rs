@@ -31,7 +31,7 @@ const KINDS: [(&[&str], &str); 24] = [
     (&["sparkapplication", "sparkapplications", "sparkapp"], "SparkApplication"),
 ];
 
-/// Labels with the name of an owner that is not the direct owner of the pod, and the kinds of that owner.
+/// Labels with the name of an owner of the pod, and the kinds of this owner.
 const LABELS: [(&str, &[&str]); 12] = [
     ("batch.kubernetes.io/job-name", &["Job"]),
     ("job-name", &["Job"]),

@@ -50,7 +50,7 @@ pub(in crate::host) fn read(paths: &Paths, named: &[Named], has_gpus: bool) -> O
     let host = Root::open(&paths.host).ok()?;
     let boot = process::boot_time(paths);
     let started = |process: &Named| process::start_time(&paths.proc, boot, process.pid);
-    // RKE2 runs a kubelet in addition to its own program, so the most specific name is first.
+    // Some distributions run a process `kubelet` in addition to their own program. Therefore, `kubelet` is searched first.
     let kubelet =
         KUBELETS.iter().find_map(|name| named.iter().find(|process| process.comm == *name && process.of_node()));
     let plugin_sockets = sockets(&host, PLUGINS, "kubelet.sock");

@@ -293,7 +293,7 @@ pub(crate) fn memory_used_up(case: &Case<'_>) -> Option<Explanation> {
     // Exit codes of 128 or more report a signal, but a program reports failed GPU memory allocations by its own exit
     // code.
     let end = case.failed().filter(|end| (1..126).contains(&end.exit_code) && case.failed_container_had_gpus())?;
-    let what = format!("container {} exited, and the memory of the GPU that it shares is used up", end.container);
+    let what = format!("container {} exited, and the memory of its shared GPU is full", end.container);
     let mut explanation = case
         .explain(Cause::Node, Certainty::Possible, what)
         .with_evidence([finding_quote(finding)])

@@ -58,8 +58,8 @@ rules! {
     UNREADABLE: "cdi-unreadable" Warning Driver CDI_DOC, "The CDI specification that NVIDIA's runtime needs could not be read",
         UpdateSoftware "Check the file on {node} with `nvidia-ctk cdi list`. If the devices of the file are not in \
             the list, generate the file again (`nvidia-ctk cdi generate --output=FILE`).",
-        means "NVIDIA's runtime asks for CDI devices, but none of the specifications could be read: it is \
-            not known whether containers with GPUs start.",
+        means "NVIDIA's runtime asks for CDI devices, but no CDI specification could be read. Therefore, it is not known \
+            whether containers with GPUs start.",
         reads "host.cdi, host.container_runtime";
 }
 

@@ -200,8 +200,8 @@ const BRAKED: &str = "power_brake";
 /// There is a finding if the clocks are reduced for at least one second in this many seconds.
 const NOTABLE_SHARE: u64 = 20;
 
-/// Returns a finding if the clocks were reduced for a considerable part of the time since the driver was loaded, or
-/// between two readings. Another finding reports a power brake that is active now.
+/// Returns a finding if the clocks were reduced for a part ([`NOTABLE_SHARE`]) of the time since driver load, or of the
+/// time between two readings. A power brake that is active now is left out, because another finding reports it.
 fn limited(node: &Node<'_>, gpu: &Gpu, now: &GpuTelemetry) -> Option<Draft> {
     let is_braked = clock_events::mask_of(&now.throttling) & POWER_BRAKE != 0;
     let notable = |times: &[Violation], whole_ms: u64, whole: &str| -> Vec<(bool, String)> {

@@ -70,7 +70,7 @@ const IMEX: &str = "nvidia-imex";
 
 /// A service whose log the probe reads.
 struct Service {
-    /// Name of its process in the kernel.
+    /// Name of its process, as the kernel reports it (`comm`).
     process: &'static str,
     /// The name of its log in `/var/log`, without `.log`.
     log: &'static str,

@@ -34,7 +34,7 @@ rules! {
         CheckCooling "Check cooling and airflow of the NVSwitches of {node}.",
         means "An NVSwitch reported that it is too hot.",
         reads "xid: SXid";
-    SHARED_END: "nvlink-shared-end" Warning Fabric FABRIC_DOC, "Links of several GPUs to the same place failed at the same time",
+    SHARED_END: "nvlink-shared-end" Warning Fabric FABRIC_DOC, "NVLinks of several GPUs, probably to one NVSwitch, failed at the same time",
         CheckCabling "Check the NVSwitch to which the links in the evidence lead (in a rack: its switch tray, its cables and \
             the messages of NMX or NVOS). Repair it before the GPUs are reset. The same links of several GPUs failed \
             together, so a fault of each GPU is unlikely.",
@@ -242,7 +242,7 @@ fn often(node: &Node<'_>, gpu: &Gpu, events: &[(usize, &KernelEvent)]) -> Option
     (a_day >= OFTEN_A_DAY).then(|| {
         Draft::on_gpu(WATCHED, gpu)
             .with_events(ours.iter().copied())
-            .with_evidence(format!("{a_day} bit-error events within a day"))
+            .with_evidence(format!("{a_day} bit-error events per day"))
             .with_action(
                 ActionCode::CheckCabling,
                 "Check seating and cables of the links of {gpu} in the evidence at the next maintenance of {node}: bit errors are frequent.",

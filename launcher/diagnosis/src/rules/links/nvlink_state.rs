@@ -484,7 +484,7 @@ const MISCONFIGURATIONS: [(&str, &str, ActionCode, &str); 7] = [
         "insufficient_nvlinks",
         "too few NVLinks of the GPU are up",
         ActionCode::CheckCabling,
-        "Drain {node}. Check the NVLinks of {gpu} (cables, switch trays, the finding about links that are down), then reset {gpu}.",
+        "Drain {node}. Check the cables and the switch trays of the NVLinks of {gpu}. Then reset {gpu}.",
     ),
     (
         "incompatible_gpu_fw",

@@ -94,7 +94,7 @@ fn a_program_that_ends_on_a_full_shared_gpu_may_have_run_out_of_its_memory() {
     };
     let own = explained(&failed(1, "Error"), on(crate::explanation::tests::OWN_GPU));
     assert_eq!((own.cause, own.certainty), (Cause::Node, Certainty::Possible), "{}", own.summary);
-    assert!(own.summary.contains("memory of the GPU that it shares is used up"), "{}", own.summary);
+    assert!(own.summary.contains("memory of its shared GPU is full"), "{}", own.summary);
     assert!(own.action.text.contains("kubectl logs"), "{}", own.action.text);
     for explained in [
         explained(&failed(1, "Error"), on(crate::explanation::tests::OTHER_GPU)),

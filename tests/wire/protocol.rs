@@ -318,12 +318,15 @@ async fn the_context_argument_exists_only_with_several_contexts() {
     assert!(tools.iter().all(|tool| tool["inputSchema"]["properties"].get("context").is_none()), "{tools:?}");
     let west = json!({"node_name": "gpu-1", "context": "west"});
     let refused = confined.call("get_gpu_inventory", west.clone()).await;
-    refused.error_with(&["'west' is not one of", "embedded", "--allow-context west"]);
+    refused.error_with(&["may not name the context 'west'", "embedded", "--allow-context west"]);
     confined.call("get_gpu_inventory", json!({"node_name": "gpu-1", "context": "embedded"})).await.deleted();
     // `--context` limits the launcher to that context, independent of the current context.
     let mut pinned = Client::start(bed.launcher().args(["--context", "west"])).await;
     let embedded = json!({"node_name": "gpu-1", "context": "embedded"});
-    pinned.call("get_gpu_inventory", embedded.clone()).await.error_with(&["'embedded' is not one of", "west"]);
+    pinned
+        .call("get_gpu_inventory", embedded.clone())
+        .await
+        .error_with(&["may not name the context 'embedded'", "west"]);
     let mut any = Client::start(bed.launcher().args(["--context", "west", "--allow-context", "*"])).await;
     assert_eq!(any.tools().await[0]["inputSchema"]["properties"]["context"]["enum"], offered);
     any.call("get_gpu_inventory", embedded).await.deleted();

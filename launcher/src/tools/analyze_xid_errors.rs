@@ -57,7 +57,7 @@ pub struct XidArgs {
     /// Duration back from now (24h, 7d) or RFC 3339 time; by default the whole log
     #[arg(long, value_name = "WHEN")]
     pub since: Option<Since>,
-    /// Kubeconfig context; the current one by default
+    /// Kubeconfig context; default: current
     #[arg(skip)]
     pub context: Option<String>,
 }

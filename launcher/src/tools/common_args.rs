@@ -19,7 +19,7 @@ pub struct NodeArgs {
     #[arg(value_name = "NODE", help = NODE_HELP, value_parser = node_name)]
     #[schemars(length(max = 253))]
     pub node_name: String,
-    /// Kubeconfig context; the current one by default
+    /// Kubeconfig context; default: current
     #[arg(skip)]
     pub context: Option<String>,
 }
@@ -46,7 +46,7 @@ pub struct FleetArgs {
     #[arg(long, value_name = "NODES", help = "At most this many nodes", conflicts_with = "node_name")]
     #[schemars(range(min = 1))]
     pub limit: Option<u32>,
-    /// Kubeconfig context; the current one by default
+    /// Kubeconfig context; default: current
     #[arg(skip)]
     pub context: Option<String>,
 }

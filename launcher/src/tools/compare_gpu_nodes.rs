@@ -29,7 +29,7 @@ pub(crate) struct CompareNodesArgs {
     #[arg(value_name = "OTHER", help = NODE_HELP, value_parser = node_name)]
     #[schemars(length(max = 253))]
     other_node: Option<String>,
-    /// Kubeconfig context; the current one by default
+    /// Kubeconfig context; default: current
     #[arg(skip)]
     context: Option<String>,
 }

@@ -46,7 +46,7 @@ pub struct DiagnoseArgs {
     #[arg(long, help = "Also start CUDA (cuInit, no context) in a process without privileges on the node")]
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub deep: bool,
-    /// Kubeconfig context; the current one by default
+    /// Kubeconfig context; default: current
     #[arg(skip)]
     pub context: Option<String>,
 }

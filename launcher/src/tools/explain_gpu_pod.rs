@@ -82,7 +82,7 @@ pub struct ExplainArgs {
     #[arg(short = 'n', long, value_name = "NAMESPACE")]
     #[schemars(length(min = 1, max = 63))]
     pub namespace: Option<String>,
-    /// Kubeconfig context; the current one by default
+    /// Kubeconfig context; default: current
     #[arg(skip)]
     pub context: Option<String>,
 }

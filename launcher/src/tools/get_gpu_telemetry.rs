@@ -36,7 +36,7 @@ pub struct TelemetryArgs {
     #[schemars(range(max = MAX_SAMPLE_SECONDS))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sample_seconds: Option<u8>,
-    /// Kubeconfig context; the current one by default
+    /// Kubeconfig context; default: current
     #[arg(skip)]
     pub context: Option<String>,
 }

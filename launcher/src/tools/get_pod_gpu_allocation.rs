@@ -63,7 +63,7 @@ pub struct AllocationArgs {
     #[arg(short = 'A', long, conflicts_with = "namespace")]
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub all_namespaces: bool,
-    /// Kubeconfig context; the current one by default
+    /// Kubeconfig context; default: current
     #[arg(skip)]
     pub context: Option<String>,
 }

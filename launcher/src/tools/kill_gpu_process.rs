@@ -55,7 +55,7 @@ pub struct KillArgs {
     /// Token from an earlier answer of this tool
     #[arg(skip)]
     pub token: Option<String>,
-    /// Kubeconfig context; the current one by default
+    /// Kubeconfig context; default: current
     #[arg(skip)]
     pub context: Option<String>,
 }

@@ -46,7 +46,7 @@ pub struct ListArgs {
     #[arg(long, value_name = "GPUS")]
     #[serde(skip)]
     pub(crate) free: Option<u64>,
-    /// Kubeconfig context; the current one by default
+    /// Kubeconfig context; default: current
     #[arg(skip)]
     pub context: Option<String>,
 }

@@ -44,7 +44,7 @@ pub struct ResetArgs {
     /// Token from an earlier answer of this tool
     #[arg(skip)]
     pub token: Option<String>,
-    /// Kubeconfig context; the current one by default
+    /// Kubeconfig context; default: current
     #[arg(skip)]
     pub context: Option<String>,
 }

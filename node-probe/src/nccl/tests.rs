@@ -431,5 +431,5 @@ fn without_a_namespace_only_a_saved_tree_is_asked() {
     let networks = Pod::find(&tree.path().join("proc"), POD).expect("the pod").networks();
     assert_eq!(networks.len(), 1);
     assert!(enter(&networks[0], true).is_ok());
-    assert!(enter(&networks[0], false).expect_err("a file").to_string().contains("no namespace"));
+    assert!(enter(&networks[0], false).expect_err("a file").to_string().contains("not a namespace"));
 }

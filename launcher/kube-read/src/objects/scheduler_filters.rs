@@ -430,15 +430,15 @@ mod tests {
                 pod(json!({ "nodeSelector": { "zone": "b" } })),
                 node(json!({})),
                 0,
-                "requires zone=b, and the node has zone=a",
+                "requires zone=b, but the node has zone=a",
             ),
             (
                 affinity("zone", "In", json!(["b", "c"])),
                 node(json!({})),
                 0,
-                "requires zone In b, c, and the node has zone=a",
+                "requires zone In b, c, but the node has zone=a",
             ),
-            (affinity("gen", "Gt", json!(["5"])), node(json!({})), 0, "requires gen Gt 5, and the node has gen=5"),
+            (affinity("gen", "Gt", json!(["5"])), node(json!({})), 0, "requires gen Gt 5, but the node has gen=5"),
             (affinity("team", "Exists", json!([])), node(json!({})), 0, "the node does not have this label"),
         ] {
             let found = objections(pod, node, held);

@@ -25,7 +25,7 @@ pub(crate) struct CompareNodesArgs {
     #[arg(value_name = "NODE", help = NODE_HELP, value_parser = node_name)]
     #[schemars(length(max = 253))]
     node_name: String,
-    /// Another node, for example a healthy node (default: the node in the user's archive)
+    /// Another node (default: the node in the user's archive)
     #[arg(value_name = "OTHER", help = NODE_HELP, value_parser = node_name)]
     #[schemars(length(max = 253))]
     other_node: Option<String>,

@@ -78,7 +78,7 @@ pub struct ExplainArgs {
     )]
     #[schemars(with = "Option<String>", length(max = 500))]
     pub selector: Option<LabelSelector>,
-    /// Namespace; by default that of the kubeconfig context
+    /// Namespace (default: that of the context)
     #[arg(short = 'n', long, value_name = "NAMESPACE")]
     #[schemars(length(min = 1, max = 63))]
     pub namespace: Option<String>,
@@ -146,7 +146,7 @@ pub struct PodExplanation {
     pub candidates_omitted: Option<usize>,
     /// How the node was read.
     pub probe: Option<ProbeSummary>,
-    /// The probes of other nodes, on which a Pending pod could start after a change.
+    /// Probes of other nodes. A Pending pod could start there after a change.
     pub other_probes: Vec<ProbeSummary>,
 }
 

@@ -26,7 +26,7 @@ pub struct TelemetryArgs {
     #[arg(value_name = "NODE", help = NODE_HELP, value_parser = node_name)]
     #[schemars(length(max = 253))]
     pub node_name: String,
-    /// Window of error rates and activity
+    /// Window of rates and activity
     #[arg(
         long,
         value_name = "SECONDS",

@@ -46,12 +46,12 @@ pub struct AllocationArgs {
     #[arg(value_name = "NODE", help = "Name of the node, or node/NAME; by default the pods of the namespace", value_parser = node_name)]
     #[schemars(length(max = 253))]
     pub node_name: Option<String>,
-    /// Only the pods of this namespace (the totals are for the whole node); without a node, by default that of the context
+    /// Only the pods of this namespace (the totals are for the whole node); without a node: that of the context
     #[arg(
         short = 'n',
         long,
         value_name = "NAMESPACE",
-        help = "Only the pods of this namespace; without a node, by default that of the context"
+        help = "Only the pods of this namespace; without a node: that of the context"
     )]
     #[schemars(length(max = 63))]
     pub namespace: Option<String>,

@@ -39,7 +39,7 @@ impl<'a> GpuNames<'a> {
 
     /// Returns whether a device is this GPU or a part of it. `claimed`: whether a DRA driver named the device. Such a
     /// name (`gpu-3`, `gpu-3-mig-…`) contains the minor number or, in some versions, the index of the GPU.
-    fn match_device(&self, device: &str, claimed: bool) -> bool {
+    pub fn match_device(&self, device: &str, claimed: bool) -> bool {
         let device = without_share(device);
         let named = |prefix: &str, number: Option<u32>, separator: char| {
             let rest = number.and_then(|number| device.strip_prefix(prefix)?.strip_prefix(&number.to_string()));

@@ -5,7 +5,8 @@ use diagnosis::finding::Verdict;
 use syringe_core::classification::Severity;
 use syringe_core::facts::cdi::StaleDevice;
 use syringe_core::facts::container_runtime::{ContainerRuntime, RuntimeHandler, ToolkitConfig};
-use syringe_core::facts::kubernetes::node::{KubernetesFacts, NvidiaContainerState};
+use syringe_core::facts::inventory::GpuInventory;
+use syringe_core::facts::kubernetes::node::{DraDevice, KubernetesFacts, NvidiaContainerState};
 use syringe_core::report::{Extent, Report, ReportScope, Section};
 
 use super::scenarios;
@@ -102,6 +103,22 @@ fn runtime(report: &mut Report) -> &mut ContainerRuntime {
     host(report).container_runtime.as_mut().expect("a runtime")
 }
 
+/// Lets a DRA driver publish all GPUs of the node, and lets no device plugin offer them.
+fn publish(report: &mut Report, cluster: &mut KubernetesFacts) {
+    let gpus = &report.sections.inventory.as_ref().and_then(|section| section.data.as_ref()).expect("GPUs").gpus;
+    let device = |gpu: &GpuInventory| DraDevice {
+        name: format!("gpu-{}", gpu.index),
+        kind: Some("gpu".into()),
+        uuid: gpu.uuid.clone(),
+        ..DraDevice::default()
+    };
+    cluster.dra_devices = gpus.iter().map(device).collect();
+    cluster.gpu_dra = Some(true);
+    (cluster.gpu_capacity, cluster.gpu_allocatable) = (None, None);
+    let kubelet = report.sections.kubelet.as_mut().and_then(|section| section.data.as_mut()).expect("the kubelet");
+    kubelet.registered.clear();
+}
+
 /// Returns the verdict and the findings (id, severity) of a node that was read completely, after a change.
 fn after(change: Change) -> (Verdict, Vec<(String, Severity)>) {
     let (mut report, mut expected) = scenarios().remove("whole-h100-8").expect("the scenario");
@@ -112,7 +129,7 @@ fn after(change: Change) -> (Verdict, Vec<(String, Severity)>) {
 
 #[test]
 fn settings_that_contradict_each_other_are_found() {
-    let changes: [(&str, Severity, Change); 9] = [
+    let changes: [(&str, Severity, Change); 13] = [
         ("runtime-default-not-nvidia", Severity::Warning, |report, cluster| {
             runtime(report).cdi_enabled = Some(false);
             let runc = RuntimeHandler {
@@ -136,6 +153,23 @@ fn settings_that_contradict_each_other_are_found() {
                 Some(ToolkitConfig { path: "/etc/c.toml".into(), mode: Some("csv".into()), default_kind: None });
         }),
         ("gpus-offered-twice", Severity::Warning, |_, cluster| cluster.gpu_dra = Some(true)),
+        ("gpus-offered-twice", Severity::Warning, |report, cluster| {
+            let both = (cluster.gpu_capacity, report.sections.kubelet.clone());
+            publish(report, cluster);
+            (cluster.gpu_capacity, report.sections.kubelet) = both;
+        }),
+        ("gpu-not-published", Severity::Warning, |report, cluster| {
+            publish(report, cluster);
+            cluster.dra_devices.remove(3);
+        }),
+        ("published-device-without-gpu", Severity::Warning, |report, cluster| {
+            publish(report, cluster);
+            cluster.dra_devices[3].uuid = Some("GPU-0ef073d2-8b0d-4220-a630-44b3db6f98bb".into());
+        }),
+        ("dra-device-tainted", Severity::Warning, |report, cluster| {
+            publish(report, cluster);
+            cluster.dra_devices[3].taints = vec!["gpu.nvidia.com/xid=79:NoSchedule".into()];
+        }),
         ("stack-component-restarts", Severity::Info, |report, cluster| {
             let container = &mut cluster.nvidia_pods.as_mut().expect("pods")[2].containers[0];
             container.restarts = 212;
@@ -166,7 +200,33 @@ fn settings_that_contradict_each_other_are_found() {
 
 #[test]
 fn settings_of_healthy_nodes_are_no_finding() {
-    let changes: [Change; 5] = [
+    let changes: [Change; 9] = [
+        publish,
+        |report, cluster| {
+            publish(report, cluster);
+            cluster.dra_devices[3].taints = vec!["example.com/reserved=team-a:NoSchedule".into()];
+        },
+        // A MIG device that exists only while a pod uses it has no UUID.
+        |report, cluster| {
+            publish(report, cluster);
+            cluster.dra_devices.truncate(3);
+            cluster.dra_devices.push(DraDevice { name: "gpu-4-mig-1g10gb-0".into(), ..DraDevice::default() });
+        },
+        // The device plugin offers half of the GPUs, and the DRA driver offers the other half.
+        |report, cluster| {
+            let (capacity, kubelet) = (cluster.gpu_capacity, report.sections.kubelet.clone());
+            publish(report, cluster);
+            let uuids: Vec<String> = cluster.dra_devices.drain(..4).filter_map(|device| device.uuid).collect();
+            report.sections.kubelet = kubelet;
+            (cluster.gpu_capacity, cluster.gpu_allocatable) = (capacity.map(|_| 4), capacity.map(|_| 4));
+            let kubelet =
+                report.sections.kubelet.as_mut().and_then(|section| section.data.as_mut()).expect("the kubelet");
+            kubelet.registered.iter_mut().for_each(|one| one.devices.retain(|device| uuids.contains(device)));
+            kubelet.allocations.clear();
+            cluster.gpu_pods = Some(Vec::new());
+            let processes = report.sections.processes.as_mut().and_then(|section| section.data.as_mut());
+            processes.expect("the processes").processes.clear();
+        },
         |report, _| host(report).driver.library = Some("570.86.15".into()),
         |report, _| {
             runtime(report).toolkit =

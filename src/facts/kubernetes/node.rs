@@ -38,6 +38,8 @@ pub struct KubernetesFacts {
     pub other_gpus_withheld: Vec<String>,
     /// Whether a DRA driver publishes GPUs of this node. `None` if this is not known.
     pub gpu_dra: Option<bool>,
+    /// The devices that DRA drivers publish for GPUs of this node.
+    pub dra_devices: Vec<DraDevice>,
     /// Whether any node of the cluster advertises NVIDIA GPUs or runs the NVIDIA device plugin. `None` if this is not known.
     pub gpu_plugin_in_cluster: Option<bool>,
     /// UIDs of the pods on the node, except Succeeded and Failed pods. `None` if they are not known.
@@ -130,7 +132,10 @@ impl KubernetesFacts {
                 (self.starting_pods, self.daemon_sets) = (None, None);
                 self.linked_pods.clear();
             }
-            KubernetesInput::ResourceSlices => self.gpu_dra = None,
+            KubernetesInput::ResourceSlices => {
+                self.gpu_dra = None;
+                self.dra_devices.clear();
+            }
             KubernetesInput::OtherNodes => (self.gpu_plugin_in_cluster, self.pci_label_elsewhere) = (None, None),
             KubernetesInput::PodEvents => {
                 self.nvidia_pods.iter_mut().flatten().for_each(|pod| pod.warning = None);
@@ -154,7 +159,7 @@ pub struct UnreadInput {
 pub enum KubernetesInput {
     /// The pods on the node: `live_pod_uids`, `gpu_pods`, `nvidia_pods`, `runtime_classes`, `starting_pods`, `daemon_sets`.
     Pods,
-    /// The ResourceSlices of the node: `gpu_dra`.
+    /// The ResourceSlices of the node: `gpu_dra`, `dra_devices`.
     ResourceSlices,
     /// The other nodes of the cluster, and the device plugin pods on them: `gpu_plugin_in_cluster`, `pci_label_elsewhere`.
     OtherNodes,
@@ -175,6 +180,20 @@ impl KubernetesInput {
             Self::PodEvents => "events",
         }
     }
+}
+
+/// A GPU or MIG device in a ResourceSlice.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct DraDevice {
+    /// Name in the pool, e.g. `gpu-3`.
+    pub name: String,
+    /// `gpu`, `mig` or `vfio`, from the driver.
+    pub kind: Option<String>,
+    /// GPU or MIG UUID.
+    pub uuid: Option<String>,
+    /// Taints as `key=value:effect`. New pods do not get a tainted device.
+    pub taints: Vec<String>,
 }
 
 /// Labels on the node that the GPU Operator, its components and node feature discovery write.

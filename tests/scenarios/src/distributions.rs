@@ -2,7 +2,9 @@
 
 use syringe_core::facts::container_runtime::{ContainerRuntime, ToolkitConfig};
 use syringe_core::facts::driver_load::DriverLoad;
-use syringe_core::facts::kubernetes::node::{Component, ContainerStateKind, GpuLabels, NvidiaPod, PodWarning};
+use syringe_core::facts::kubernetes::node::{
+    Component, ContainerStateKind, DraDevice, GpuLabels, NvidiaPod, PodWarning,
+};
 use syringe_core::facts::nvidia_stack::NvidiaStack;
 use syringe_core::facts::stack_log::StackLog;
 
@@ -13,6 +15,7 @@ use crate::stack::{
     CONFIG, HOST, Runtime, TOOLKIT, containerd, file_of_nine_days, handler, nvidia, nvidia_named, plugin_stack, spec,
     spec_at, stack, stack_with_many_watchers, validated,
 };
+use crate::unusual::published;
 
 const UBUNTU: &str = "Ubuntu 24.04.3 LTS";
 const BOTTLEROCKET: &str = "Bottlerocket OS 1.50.0 (aws-k8s-1.34-nvidia)";
@@ -175,6 +178,22 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
         healthy("node-with-dra-alone", "Dynamic resource allocation (DRA) without a device plugin.")
             .must_not(ANY_WARNING)
             .cluster(KubernetesFacts { gpu_dra: Some(true), ..l40s_cluster() })
+            .node(with_dra),
+        warning("node-with-dra-device-taint", "The DRA driver set a taint on one of the devices.")
+            .must(finding("dra-device-tainted").gpu(1).evidence(["gpu.nvidia.com/xid=79:NoSchedule"]))
+            .must_not(["severity:critical", "gpu-not-published", "published-device-without-gpu"])
+            .cluster(dra_cluster(|devices| devices[1].taints = vec!["gpu.nvidia.com/xid=79:NoSchedule".to_owned()]))
+            .node(with_dra),
+        warning("node-with-dra-that-lacks-a-gpu", "The DRA driver publishes one of the two GPUs.")
+            .must(finding("gpu-not-published").gpu(1))
+            .must_not(["severity:critical", "dra-device-tainted", "published-device-without-gpu"])
+            .cluster(dra_cluster(|devices| devices.truncate(1)))
+            .node(with_dra),
+        warning("node-with-dra-of-an-exchanged-gpu", "The DRA driver publishes the UUID of a GPU that was exchanged.")
+            .must(finding("published-device-without-gpu").evidence(["gpu-1"]))
+            .must(finding("gpu-not-published").gpu(1))
+            .must_not(["severity:critical", "dra-device-tainted"])
+            .cluster(dra_cluster(|devices| devices[1].uuid = Some(format!("GPU-{}", uuid(&["exchanged"])))))
             .node(with_dra),
         unknown("node-with-dra-of-unread-slices", "DRA without a device plugin. The ResourceSlices could not be read.")
             .must(
@@ -359,6 +378,13 @@ fn cri_o() -> Runtime {
 }
 
 /// Returns a node that provides GPUs through dynamic resource allocation, without a device plugin.
+/// Returns the Kubernetes data of a node whose GPUs a DRA driver publishes, after a change of the devices.
+fn dra_cluster(change: impl FnOnce(&mut Vec<DraDevice>)) -> KubernetesFacts {
+    let mut dra_devices = published(&with_dra());
+    change(&mut dra_devices);
+    KubernetesFacts { gpu_dra: Some(true), dra_devices, ..l40s_cluster() }
+}
+
 fn with_dra() -> Node {
     let registry_sockets = Some(vec![file_of_nine_days("gpu.nvidia.com-reg.sock")]);
     let runtime = containerd(CONFIG, 3, []).without_toolkit().with(|runtime| runtime.cdi_enabled = Some(true));

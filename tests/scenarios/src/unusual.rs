@@ -10,7 +10,7 @@ use syringe_core::facts::ecc::{ErrorCounts, GpuEcc, RemapHistogram, RetiredPages
 use syringe_core::facts::inventory::{GpuInventory, LicensableFeature, VgpuLicense};
 use syringe_core::facts::kubelet::{Allocation, RegisteredDevices};
 use syringe_core::facts::kubernetes::gpu_pod::{GpuContainer, GpuPod};
-use syringe_core::facts::kubernetes::node::{Component, ContainerStateKind, GpuLabels, NvidiaPod};
+use syringe_core::facts::kubernetes::node::{Component, ContainerStateKind, DraDevice, GpuLabels, NvidiaPod};
 use syringe_core::facts::mig::{GpuMig, MigDevice};
 use syringe_core::facts::nvidia_stack::{NvidiaStack, StackProcess, TimestampedFile};
 use syringe_core::facts::processes::GpuUse;
@@ -749,7 +749,20 @@ fn with_dra_driver(node: Node, traces: NvidiaStack) -> Healthy {
         pod.owner = "nvidia-dra-driver-gpu-kubelet-plugin".to_owned();
         pod.containers.iter_mut().for_each(|one| one.name = "gpus".to_owned());
     }
-    (node, KubernetesFacts { gpu_dra: Some(true), ..cluster })
+    let dra_devices = published(&node);
+    (node, KubernetesFacts { gpu_dra: Some(true), dra_devices, ..cluster })
+}
+
+/// Returns the devices that a DRA driver publishes for the GPUs of a node.
+pub(crate) fn published(node: &Node) -> Vec<DraDevice> {
+    let gpus = &node.report.sections.inventory.as_ref().and_then(|section| section.data.as_ref()).expect("GPUs").gpus;
+    let device = |gpu: &GpuInventory| DraDevice {
+        name: format!("gpu-{}", gpu.index),
+        kind: text("gpu"),
+        uuid: gpu.uuid.clone(),
+        ..DraDevice::default()
+    };
+    gpus.iter().map(device).collect()
 }
 
 /// The values of a product that the base nodes do not have.
@@ -899,7 +912,7 @@ fn gb200_with_compute_domains() -> Healthy {
     });
     let (node, cluster) = with_dra_driver(node, traces);
     // The DRA driver publishes compute domains only; the device plugin advertises the GPUs.
-    (node, KubernetesFacts { gpu_dra: Some(false), ..cluster })
+    (node, KubernetesFacts { gpu_dra: Some(false), dra_devices: Vec::new(), ..cluster })
 }
 
 fn jetson_orin() -> Healthy {

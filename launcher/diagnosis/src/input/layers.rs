@@ -6,8 +6,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::evidence;
+use crate::evidence::{self, data};
 use syringe_core::facts::kubelet::Kubelet;
+use syringe_core::facts::kubernetes::node::DraDevice;
 use syringe_core::facts::topology::GpuTopology;
 use syringe_core::gpu_names::without_share;
 use syringe_core::pci::PciAddress;
@@ -31,6 +32,8 @@ pub(crate) enum Layer {
     Cdi,
     /// Devices that device plugins registered with the kubelet.
     Registered,
+    /// GPUs and MIG devices that DRA drivers publish in ResourceSlices.
+    Published,
     /// Devices that the kubelet allocated to containers.
     Allocated,
     /// Devices at the remote end of NVLinks.
@@ -52,6 +55,7 @@ impl Layer {
             Self::DeviceFiles => "in /dev",
             Self::Cdi => "in the CDI specification",
             Self::Registered => "registered with the kubelet",
+            Self::Published => "in a ResourceSlice",
             Self::Allocated => "allocated to a container",
             Self::LinkedSwitches => "at the end of NVLinks",
             Self::Needed => "needed by the driver",
@@ -97,6 +101,7 @@ pub(crate) fn things(node: &Node<'_>, layer: Layer) -> Option<Vec<Thing>> {
         Layer::Registered | Layer::Allocated => {
             is_whole(SectionName::Kubelet) && node.kubelet().is_some_and(|kubelet| kubelet.source == "checkpoint")
         }
+        Layer::Published => node.kubernetes.gpu_dra == Some(true),
         Layer::LinkedSwitches | Layer::Switches => is_whole(SectionName::Topology) && of_node,
     };
     let things = read.then(|| list(node, layer))??;
@@ -131,6 +136,16 @@ fn list(node: &Node<'_>, layer: Layer) -> Option<Vec<Thing>> {
         Layer::Registered => of_kubelet(node.kubelet()?, |kubelet| {
             kubelet.registered.iter().flat_map(|registered| &registered.devices).collect()
         }),
+        Layer::Published => {
+            // A GPU that is passed through to virtual machines (vfio) is not in NVML.
+            let devices = node.kubernetes.dra_devices.iter().filter(|device| device.kind.as_deref() != Some("vfio"));
+            // A MIG device that is created for a claim has no UUID before. Then the devices cannot be compared.
+            let named = |device: &DraDevice| {
+                let uuid = device.uuid.as_deref()?;
+                Some(Thing::named(device_name(uuid)?, &format!("{} ({})", data(&device.name), data(uuid))))
+            };
+            devices.map(named).collect::<Option<Vec<Thing>>>()?
+        }
         Layer::Allocated => of_kubelet(node.kubelet()?, |kubelet| {
             let by_plugin = kubelet.allocations.iter().filter(|allocation| allocation.claim.is_none());
             by_plugin.flat_map(|allocation| &allocation.devices).collect()
@@ -179,7 +194,7 @@ fn list(node: &Node<'_>, layer: Layer) -> Option<Vec<Thing>> {
 fn label(kind: &str, name: &str) -> String {
     match kind {
         "module" => format!("kernel module {name}"),
-        "firmware" => format!("GSP firmware {}", crate::evidence::data(name)),
+        "firmware" => format!("GSP firmware {}", data(name)),
         _ => format!("/dev/{name}"),
     }
 }
@@ -219,7 +234,7 @@ fn schedulable(node: &Node<'_>) -> Vec<Thing> {
             Some(mig) => {
                 things.extend(mig.devices.iter().filter_map(|device| device.uuid.as_ref()).map(|uuid| Thing {
                     names: vec![format!("uuid {uuid}")],
-                    label: format!("{} of {}", crate::evidence::data(uuid), gpu.label()),
+                    label: format!("{} of {}", data(uuid), gpu.label()),
                     gpu: Some(gpu.clone()),
                     proof: None,
                 }))
@@ -236,7 +251,7 @@ fn of_kubelet<'k>(kubelet: &'k Kubelet, devices: impl Fn(&'k Kubelet) -> Vec<&'k
         if let Some(name) = device_name(device).filter(|name| !name.starts_with("index"))
             && !things.iter().any(|thing| thing.names.contains(&name))
         {
-            things.push(Thing::named(name, &crate::evidence::data(device)));
+            things.push(Thing::named(name, &data(device)));
         }
     }
     things

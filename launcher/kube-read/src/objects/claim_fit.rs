@@ -1,4 +1,5 @@
 //! `conditions`: parses a selector of a ResourceClaim. `unmet`: finds a condition that no published device meets.
+//! `all_tainted`: finds out whether all devices that meet the conditions have a taint.
 //!
 //! Only selectors of a simple form are compared: equality of an attribute, and a minimum of a capacity, joined by `&&`.
 //! Other expressions of CEL are ignored.
@@ -9,11 +10,15 @@ use serde::Deserialize;
 use serde_json::Value;
 use syringe_core::text::clean;
 
+use crate::objects::dra::is_gpu_driver;
+use crate::objects::dra_objects::DeviceTaint;
 use crate::objects::pod_requests::thousandths;
 
 /// Maximum length of a value, and maximum number of values, in a text.
 const MAX_VALUE: usize = 80;
 const MAX_VALUES: usize = 4;
+/// Maximum length of a device with its taint.
+const MAX_TAINT: usize = 200;
 
 /// A slice of published devices, with the fields that selectors use.
 #[derive(Default, Deserialize)]
@@ -34,6 +39,8 @@ pub struct PublishedSpec {
 #[derive(Clone, Default, Deserialize)]
 #[serde(default)]
 pub struct PublishedDevice {
+    pub name: String,
+    pub taints: Vec<DeviceTaint>,
     pub attributes: BTreeMap<String, Value>,
     pub capacity: BTreeMap<String, Value>,
     /// In versions up to v1beta1, attributes and capacity are one level deeper.
@@ -104,12 +111,7 @@ pub fn unmet(conditions: &[Condition], slices: &[PublishedSpec]) -> Option<Strin
         let devices: Vec<&PublishedDevice> = of_driver.flat_map(|slice| slice.devices.iter().flatten()).collect();
         let values: BTreeSet<String> =
             devices.iter().filter_map(|device| device.value_of(driver, name, *is_minimum)).collect();
-        let is_met = |other: &String| match (is_minimum, thousandths(other), thousandths(value)) {
-            (true, Some(other), Some(wanted)) => other >= wanted,
-            (true, ..) => true,
-            (false, ..) => other == value,
-        };
-        if devices.is_empty() || values.iter().any(is_met) {
+        if devices.is_empty() || values.iter().any(|value| condition.is_met_by(value)) {
             return None;
         }
         let wanted = clean(value, MAX_VALUE);
@@ -123,7 +125,44 @@ pub fn unmet(conditions: &[Condition], slices: &[PublishedSpec]) -> Option<Strin
     })
 }
 
+/// Returns the number of GPUs that meet the conditions, with the taint of the first one, if each of them has a taint that
+/// keeps pods away.
+pub fn all_tainted(conditions: &[Condition], slices: &[PublishedSpec]) -> Option<String> {
+    let fits = |driver: &str, device: &PublishedDevice| {
+        conditions.iter().filter(|condition| condition.driver == driver).all(|condition| {
+            let value = device.value_of(driver, &condition.name, condition.is_minimum);
+            value.is_some_and(|value| condition.is_met_by(&value))
+        })
+    };
+    let gpus = slices.iter().filter(|slice| is_gpu_driver(&slice.driver));
+    let gpus = gpus.flat_map(|slice| slice.devices.iter().flatten().map(|device| (slice.driver.as_str(), device)));
+    let taints: Vec<Option<String>> =
+        gpus.filter(|(driver, device)| fits(driver, device)).map(|(_, device)| device.taint()).collect();
+    let first = taints.iter().cloned().collect::<Option<Vec<String>>>()?.into_iter().next()?;
+    Some(match taints.len() {
+        1 => format!("the only GPU that fits has a taint: {first}"),
+        count => format!("all {count} GPUs that fit have a taint, the first one: {first}"),
+    })
+}
+
+impl Condition {
+    fn is_met_by(&self, value: &str) -> bool {
+        match (self.is_minimum, thousandths(value), thousandths(&self.value)) {
+            (true, Some(value), Some(wanted)) => value >= wanted,
+            (true, ..) => true,
+            (false, ..) => value == self.value,
+        }
+    }
+}
+
 impl PublishedDevice {
+    /// Returns the device with its first taint that keeps pods away.
+    fn taint(&self) -> Option<String> {
+        let device = self.basic.as_deref().unwrap_or(self);
+        let taint = device.taints.iter().find(|taint| ["NoSchedule", "NoExecute"].contains(&taint.effect.as_str()))?;
+        Some(clean(&format!("{} ({})", self.name, taint.in_words()), MAX_TAINT))
+    }
+
     /// Returns the value of an attribute or capacity. A name without a domain belongs to the domain of the driver.
     fn value_of(&self, driver: &str, name: &str, of_capacity: bool) -> Option<String> {
         let device = self.basic.as_deref().unwrap_or(self);
@@ -171,6 +210,24 @@ mod tests {
             told("device.attributes[\"gpu.nvidia.com\"][\"architecture\"] == \"Hopper\"")
                 .is_some_and(|told| told.ends_with("no architecture"))
         );
+    }
+
+    #[test]
+    fn taints_are_named_if_each_device_that_fits_has_one() {
+        let device = |name: &str, product: &str, taints: Value| json!({"name": name, "taints": taints, "attributes": {"productName": {"string": product}}});
+        let taint = json!([{"key": "gpu.nvidia.com/xid", "value": "79", "effect": "NoSchedule"}]);
+        let all = slices(json!([device("gpu-0", "A", taint.clone()), device("gpu-1", "B", json!([]))]));
+        let selected = |product: &str| {
+            let selector = format!("device.attributes['gpu.nvidia.com'].productName == '{product}'");
+            all_tainted(&conditions(&selector), &all)
+        };
+        assert_eq!(
+            selected("A").as_deref(),
+            Some("the only GPU that fits has a taint: gpu-0 (gpu.nvidia.com/xid=79:NoSchedule)")
+        );
+        assert_eq!((selected("B"), selected("C"), all_tainted(&[], &all)), (None, None, None));
+        let both = slices(json!([device("gpu-0", "A", taint.clone()), device("gpu-1", "B", taint)]));
+        assert!(all_tainted(&[], &both).is_some_and(|told| told.starts_with("all 2 GPUs that fit")));
     }
 
     #[test]

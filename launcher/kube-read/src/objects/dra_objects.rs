@@ -47,12 +47,19 @@ pub struct Basic {
     pub attributes: BTreeMap<String, Value>,
 }
 
-#[derive(Default, Deserialize)]
+#[derive(Clone, Default, Deserialize)]
 #[serde(default)]
 pub struct DeviceTaint {
     pub key: String,
     pub value: String,
     pub effect: String,
+}
+
+impl DeviceTaint {
+    /// Returns the taint as `key=value:effect`.
+    pub fn in_words(&self) -> String {
+        format!("{}={}:{}", self.key, self.value, self.effect)
+    }
 }
 
 #[derive(Default, Deserialize)]
@@ -145,10 +152,7 @@ pub fn newest(slices: Vec<SliceSpec>) -> BTreeMap<DeviceName, Device> {
                 kind: text("type"),
                 product: text("productName"),
                 driver_version: text("driverVersion"),
-                taints: taints
-                    .into_iter()
-                    .map(|taint| clean(&format!("{}={}:{}", taint.key, taint.value, taint.effect), 120))
-                    .collect(),
+                taints: taints.into_iter().map(|taint| clean(&taint.in_words(), 120)).collect(),
             };
             devices.insert(DeviceName { driver: driver.clone(), pool: pool.name.clone(), device: name }, device);
         }

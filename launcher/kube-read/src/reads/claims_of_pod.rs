@@ -110,20 +110,32 @@ fn selectors(spec: &Value) -> Vec<String> {
     each.filter_map(|selector| Some(selector["cel"]["expression"].as_str()?.to_owned())).collect()
 }
 
-/// Returns the condition of a claim that no device fulfils.
+/// Returns the condition of a claim that no device fulfils, or the taint of all devices that fit.
 fn unmet(claim: &Claim, selectors: &[String], slices: &[PublishedSpec]) -> Option<CapacityShortage> {
     let conditions: Vec<_> = selectors.iter().flat_map(|selector| claim_fit::conditions(selector)).collect();
-    let why = claim_fit::unmet(&conditions, slices)?;
     let name = clean(&claim.metadata.name, NAME);
-    Some(CapacityShortage {
-        problem: Some(format!("the selector of ResourceClaim {name} excludes all devices: {why}")),
-        shortage: format!("ResourceClaim {name}: {why}"),
-        changes: vec![
-            format!(
+    let (why, problem, change) = match claim_fit::unmet(&conditions, slices) {
+        Some(why) => {
+            let problem = format!("the selector of ResourceClaim {name} excludes all devices: {why}");
+            let change = format!(
                 "correct the selector of ResourceClaim {name} (or of its template), or add nodes with such devices"
-            )
-            .into(),
-        ],
+            );
+            (why, problem, change)
+        }
+        // A claim with tolerations can accept the taint.
+        None if claim.spec.to_string().contains("\"tolerations\"") => return None,
+        None => {
+            let why = claim_fit::all_tainted(&conditions, slices)?;
+            let problem = format!("ResourceClaim {name} tolerates no taint, and {why}");
+            let change = "remove the cause of the taint: the DRA driver taints a device after an Xid (gpu-syringe diagnose NODE), \
+                          administrators use a DeviceTaintRule";
+            (why, problem, change.to_owned())
+        }
+    };
+    Some(CapacityShortage {
+        problem: Some(problem),
+        shortage: format!("ResourceClaim {name}: {why}"),
+        changes: vec![change.into()],
         never_fits: false,
         ..CapacityShortage::default()
     })

@@ -11,7 +11,9 @@ use futures_util::future::try_join_all;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Node;
 use kube::ResourceExt;
-use syringe_core::facts::kubernetes::node::{KubernetesFacts, KubernetesInput, NvidiaPod, PodWarning, UnreadInput};
+use syringe_core::facts::kubernetes::node::{
+    DraDevice, KubernetesFacts, KubernetesInput, NvidiaPod, PodWarning, UnreadInput,
+};
 use syringe_core::unknown::Unknown;
 use tokio::time::timeout;
 
@@ -57,13 +59,12 @@ pub async fn add_from_api(
     let time = time.min(TIME);
     let other_nodes =
         async { if offers { Ok(OtherNodes::default()) } else { other_nodes(connection, kubernetes, &facts).await } };
-    let by_dra = async { if offers { Ok(None) } else { by_dra(connection, &name).await.map(Some) } };
     let domain = kubernetes.labels().get(domain_objects::LABEL).map(String::as_str);
     let (of_node, warnings, (), dra, other_nodes, domain) = tokio::join!(
         within(connection, time, "Listing the events of the node", events::of_node(connection, &name)),
         Warnings::read(connection, &facts, failing, time),
         daemon_sets::add_refusals(connection, &name, sets.as_deref_mut().unwrap_or_default(), time),
-        within(connection, time, "Listing resource slices", by_dra),
+        within(connection, time, "Listing resource slices", by_dra(connection, &name)),
         within(connection, time, "Listing the other nodes", other_nodes),
         compute_domains::read(connection, &name, domain, time)
     );
@@ -76,8 +77,11 @@ pub async fn add_from_api(
     facts.warnings = of_node.unwrap_or_default().into_iter().filter(is_telling).map(warning_of).collect();
     warnings.add_to(&mut facts);
     let mut unread = Vec::new();
+    // A device plugin that offers GPUs shows how pods get them, so the verdict does not need the ResourceSlices.
+    let devices = if offers { dra.ok() } else { or_unread(KubernetesInput::ResourceSlices, dra, &mut unread) };
+    facts.gpu_dra = devices.as_ref().map(|devices| !devices.is_empty());
+    facts.dra_devices = devices.unwrap_or_default();
     if !offers {
-        facts.gpu_dra = or_unread(KubernetesInput::ResourceSlices, dra, &mut unread).flatten();
         let OtherNodes { plugin, pci_label } =
             or_unread(KubernetesInput::OtherNodes, other_nodes, &mut unread).unwrap_or_default();
         (facts.gpu_plugin_in_cluster, facts.pci_label_elsewhere) = (plugin, pci_label);
@@ -177,15 +181,13 @@ fn or_unread<T>(input: KubernetesInput, read: Result<T, Failure>, unread: &mut V
     read.map_err(|failure| unread.push(unread_input(input, &failure))).ok()
 }
 
-/// Returns whether a driver for dynamic resource allocation publishes GPUs of the node.
-async fn by_dra(connection: &Connection, node: &str) -> Result<bool, Failure> {
+/// Returns the GPUs of the node that a driver for dynamic resource allocation publishes.
+async fn by_dra(connection: &Connection, node: &str) -> Result<Vec<DraDevice>, Failure> {
     let mut unknown = Vec::new();
-    match resource_claims::read(connection, Some(node), &mut unknown).await? {
-        Some(dra) => Ok(dra.devices_on(node).next().is_some()),
-        None => match unknown.pop() {
-            Some(Unknown { why, .. }) => Err(Failure::new("Reading dynamic resource allocation", why, DRA_STEP)),
-            None => Ok(false),
-        },
+    let devices = resource_claims::devices_of(connection, node, &mut unknown).await?;
+    match unknown.pop() {
+        Some(Unknown { why, .. }) => Err(Failure::new("Reading dynamic resource allocation", why, DRA_STEP)),
+        None => Ok(devices),
     }
 }
 

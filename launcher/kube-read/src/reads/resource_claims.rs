@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use kube::core::Status;
 use serde::Deserialize;
+use syringe_core::facts::kubernetes::node::DraDevice;
 use syringe_core::text::clean;
 use syringe_core::unknown::Unknown;
 
@@ -30,17 +31,36 @@ pub async fn read(
     unknown: &mut Vec<Unknown>,
 ) -> Result<Option<Dra>, Failure> {
     let Some(version) = served(connection, unknown).await? else { return Ok(None) };
-    match everything(connection, version, node).await {
-        Ok(dra) => Ok(dra),
-        Err(Failure { what, why, .. }) => {
-            unknown.push(Unknown {
-                section: "dynamic resource allocation".into(),
-                gpu: None,
-                why: format!("{what}: {why}"),
-            });
-            Ok(None)
-        }
-    }
+    Ok(everything(connection, version, node).await.unwrap_or_else(|failure| {
+        unknown.push(unread(&failure));
+        None
+    }))
+}
+
+/// Reads the GPUs of a node in ResourceSlices, sorted by name. Refusals are handled as in [`read`].
+pub(crate) async fn devices_of(
+    connection: &Connection,
+    node: &str,
+    unknown: &mut Vec<Unknown>,
+) -> Result<Vec<DraDevice>, Failure> {
+    let Some(version) = served(connection, unknown).await? else { return Ok(Vec::new()) };
+    let devices = devices(connection, version, Some(node)).await.unwrap_or_else(|failure| {
+        unknown.push(unread(&failure));
+        BTreeMap::new()
+    });
+    let fact = |(name, device): (DeviceName, Device)| {
+        let Device { kind, uuid, taints, .. } = device;
+        DraDevice { name: clean(&name.device, MAX_DEVICE), kind, uuid, taints }
+    };
+    Ok(devices.into_iter().map(fact).take(MAX_DEVICES).collect())
+}
+
+/// Maximum length of the name of a device, and maximum number of devices of a node.
+const MAX_DEVICE: usize = 80;
+const MAX_DEVICES: usize = 256;
+
+fn unread(Failure { what, why, .. }: &Failure) -> Unknown {
+    Unknown::new("dynamic resource allocation", format!("{what}: {why}"))
 }
 
 async fn everything(connection: &Connection, version: &str, node: Option<&str>) -> Result<Option<Dra>, Failure> {

@@ -45,7 +45,7 @@ rules! {
         UpdateSoftware "Disable either the device plugin or the DRA driver on {node}. They do not know the \
             allocations of each other, so both can allocate the same GPU.",
         means "GPUs are in the capacity of the node and in ResourceSlices, so that two pods can get the same GPU.",
-        reads "kubernetes.gpu_dra, kubernetes.gpu_capacity, kubelet.registered";
+        reads "kubernetes.gpu_dra, kubernetes.dra_devices, kubernetes.gpu_capacity, kubelet.registered";
     RESTARTS: "stack-component-restarts" Info Driver PLUGIN_DOC, "A container of NVIDIA's software restarts again and again",
         Watch "Read the log of the container before its last restart (`kubectl logs --previous`) on {node}.",
         means "A container of NVIDIA's software is ready now, and was restarted many times, the last time less than a day ago.",
@@ -252,11 +252,22 @@ fn offered_twice(node: &Node<'_>) -> Vec<String> {
     let registered = node.kubelet().into_iter().flat_map(|kubelet| &kubelet.registered);
     let devices = registered.filter(|of| of.resource == GPU).map(|of| of.devices.len()).sum::<usize>();
     let capacity = node.kubernetes.gpu_capacity.filter(|capacity| *capacity > 0 && devices > 0);
-    match (node.kubernetes.gpu_dra, capacity) {
-        (Some(true), Some(capacity)) => {
-            vec![format!("capacity {capacity} of {GPU}, and ResourceSlices of a DRA driver have GPUs of the node")]
+    let (Some(true), Some(capacity)) = (node.kubernetes.gpu_dra, capacity) else { return Vec::new() };
+    // The two can divide the GPUs of the node between them.
+    let names = |layer| -> Option<Vec<String>> {
+        Some(things(node, layer)?.into_iter().flat_map(|thing| thing.names).collect())
+    };
+    let shared = names(Layer::Registered).zip(names(Layer::Published)).filter(|(_, published)| !published.is_empty());
+    let shared =
+        shared.map(|(registered, published)| registered.iter().filter(|name| published.contains(name)).count());
+    match shared {
+        Some(0) => Vec::new(),
+        Some(count) => {
+            vec![format!(
+                "capacity {capacity} of {GPU}, and the ResourceSlices of a DRA driver have {count} of the same devices"
+            )]
         }
-        _ => Vec::new(),
+        None => vec![format!("capacity {capacity} of {GPU}, and ResourceSlices of a DRA driver have GPUs of the node")],
     }
 }
 

@@ -42,6 +42,17 @@ rules! {
             {gpu} is healthy: after a restart, the plugin offers the GPU to pods again.",
         means "NVML lists a GPU or MIG device, and device plugins registered other devices with the kubelet, but not this device.",
         reads "inventory.gpus, mig.gpus, kubelet.registered", about Unavailable;
+    NOT_PUBLISHED: "gpu-not-published" Warning Driver PLUGIN_DOC, "The DRA driver does not publish a GPU or MIG device",
+        Watch "Read the log of the kubelet plugin of the DRA driver on {node}: it publishes the devices that it finds at its start. Restart \
+            its pod only if {gpu} is healthy.",
+        means "NVML lists a GPU or MIG device, and a ResourceSlice lists other devices of the node, but not this device. No device plugin \
+            offers it either: no pod can get it.",
+        reads "inventory.gpus, mig.gpus, kubernetes.dra_devices, kubelet.registered", about Unavailable;
+    PUBLISHED_WITHOUT_GPU: "published-device-without-gpu" Warning Driver PLUGIN_DOC, "A ResourceSlice has a device that NVML does not list",
+        UpdateSoftware "Restart the pod of the DRA driver's kubelet plugin on {node}, so that it publishes the devices that exist. Until then, \
+            pods that get the device do not start.",
+        means "A ResourceSlice of the node lists a GPU or MIG device that NVML does not list.",
+        reads "inventory.gpus, mig.gpus, kubernetes.dra_devices";
     NOT_IN_CDI: "gpu-not-in-cdi" Warning Driver PLUGIN_DOC, "A GPU or MIG device is missing from the CDI specification",
         UpdateSoftware "Generate the CDI specification on {node} again (`nvidia-ctk cdi generate`), or restart the component that \
             writes it. Containers that get the device by CDI do not start.",
@@ -90,6 +101,20 @@ const PAIRS: &[Pair] = &[
         missing: NOT_REGISTERED,
         never_empty: false,
         place: "the kubelet",
+    },
+    Pair {
+        from: Layer::Schedulable,
+        to: Layer::Published,
+        missing: NOT_PUBLISHED,
+        never_empty: false,
+        place: "the ResourceSlices",
+    },
+    Pair {
+        from: Layer::Published,
+        to: Layer::Schedulable,
+        missing: PUBLISHED_WITHOUT_GPU,
+        never_empty: false,
+        place: "NVML",
     },
     Pair { from: Layer::Schedulable, to: Layer::Cdi, missing: NOT_IN_CDI, never_empty: false, place: "CDI" },
     Pair { from: Layer::Cdi, to: Layer::Schedulable, missing: CDI_WITHOUT_GPU, never_empty: false, place: "NVML" },
@@ -174,8 +199,15 @@ fn uses_gpus(node: &Node<'_>) -> bool {
 }
 
 fn compare(node: &Node<'_>, pair: &Pair) -> Vec<Draft> {
-    // A DRA driver publishes GPUs that no device plugin registers.
-    if pair.missing.id == NOT_REGISTERED.id && node.kubernetes.gpu_dra == Some(true) {
+    // Pods get a GPU from a device plugin or from a DRA driver. One of the two is sufficient.
+    let other_offer = match (pair.from, pair.to) {
+        (Layer::Schedulable, Layer::Registered) => Some(Layer::Published),
+        (Layer::Schedulable, Layer::Published) => Some(Layer::Registered),
+        _ => None,
+    };
+    let offered = other_offer.and_then(|layer| things(node, layer)).unwrap_or_default();
+    let has_unknown_devices = node.kubernetes.gpu_dra == Some(true) && offered.is_empty();
+    if pair.missing.id == NOT_REGISTERED.id && has_unknown_devices {
         return Vec::new();
     }
     // A GPU that is excluded from the driver or in the drain state has a device file and is not in NVML.
@@ -189,7 +221,7 @@ fn compare(node: &Node<'_>, pair: &Pair) -> Vec<Draft> {
     }
     // Names can be compared only if both layers use the same form: UUIDs with UUIDs, indices with indices. The kubelet
     // lists whole GPUs and MIG devices together.
-    let form = |name: &str| match pair.missing.id == NOT_REGISTERED.id && name.starts_with("uuid ") {
+    let form = |name: &str| match other_offer.is_some() && name.starts_with("uuid ") {
         true => "uuid".to_owned(),
         false => form(name),
     };
@@ -211,8 +243,11 @@ fn compare(node: &Node<'_>, pair: &Pair) -> Vec<Draft> {
         let uuid = thing.gpu.as_ref().and_then(|gpu| gpu.uuid.as_ref()).map(|uuid| format!("uuid {uuid}"));
         uuid.is_some_and(|uuid| to.iter().any(|other| other.names.contains(&uuid)))
     };
-    let missing: Vec<&Thing> =
-        from.iter().filter(|thing| comparable(thing) && !is_in(thing) && !is_offered(thing)).collect();
+    let is_offered_otherwise =
+        |thing: &Thing| thing.names.iter().any(|name| offered.iter().any(|other| other.names.contains(name)));
+    let is_missing =
+        |thing: &&Thing| comparable(thing) && !is_in(thing) && !is_offered(thing) && !is_offered_otherwise(thing);
+    let missing: Vec<&Thing> = from.iter().filter(is_missing).collect();
     let (with_gpu, without): (Vec<&Thing>, Vec<&Thing>) = missing.into_iter().partition(|thing| thing.gpu.is_some());
     let place = pair.place;
     let mut drafts: Vec<Draft> = Vec::new();

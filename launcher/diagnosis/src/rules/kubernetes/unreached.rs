@@ -88,10 +88,10 @@ rules! {
         means "An event of the node quotes a line of the kernel about a GPU or the host, and no kernel log of that time was read. Everyone who \
             may create events can write such a message, so it does not prove the fault.",
         reads "kubernetes.warnings, xid";
-    REBOOTS: "node-reboots-repeatedly" Warning Driver None, "The node rebooted several times within hours",
+    REBOOTS: "node-reboots-repeatedly" Warning Driver None, "The node rebooted several times within a day",
         Watch "Find out why {node} reboots: read the end of the kernel log of each boot (journalctl -k -b -1, -b -2) and the hardware log (BMC). Do \
             not start long jobs there.",
-        means "The kubelet reported several reboots of the node within six hours.",
+        means "The kubelet reported several reboots of the node within a day.",
         reads "kubernetes.warnings";
     FLAPS: "node-ready-flaps" Warning Driver None, "The node was not Ready several times within hours",
         Watch "Find out why the kubelet of {node} stops reporting: read `journalctl -u kubelet` at the times of the events (container runtime, load, disk, network \
@@ -234,8 +234,9 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
         drafts.extend(others(node));
         let repeated: Vec<Draft> = repeated(node).collect();
         let is_told = |event: &PodWarning| {
-            let of = |(reasons, rule, _): &(&[&str], Rule, u32)| {
-                reasons.contains(&event.reason.as_str()) && repeated.iter().any(|draft| draft.rule.id == rule.id)
+            let of = |kind: &Repeated| {
+                kind.reasons.contains(&event.reason.as_str())
+                    && repeated.iter().any(|draft| draft.rule.id == kind.rule.id)
             };
             REPEATED.iter().any(of)
         };
@@ -278,20 +279,34 @@ fn is_in_log(node: &Node<'_>, line: &Line) -> bool {
     Section::data_of(&node.report.sections.xid).is_some_and(|log| log.events.iter().any(is_same))
 }
 
-/// Events of a node with the rule about their number, and the number within [`NOTICED_FOR`] at which it applies. One
-/// reboot and one outage belong to maintenance, and a clean-up of images can find nothing to delete once.
-const REPEATED: [(&[&str], Rule, u32); 3] = [
-    (&["Rebooted"], REBOOTS, 3),
-    (&["NodeNotReady"], FLAPS, 3),
-    (&["ImageGCFailed", "FreeDiskSpaceFailed"], NO_SPACE_FREED, 10),
+/// Events of a node that are a fault if they repeat. One reboot and one outage belong to maintenance, and a clean-up of
+/// images can find nothing to delete once.
+struct Repeated {
+    reasons: &'static [&'static str],
+    rule: Rule,
+    /// The number of events within `period` at which the rule applies.
+    least: u32,
+    period: SignedDuration,
+}
+
+const REPEATED: [Repeated; 3] = [
+    // A node that reboots after each failed job does so every few hours.
+    Repeated { reasons: &["Rebooted"], rule: REBOOTS, least: 3, period: SignedDuration::from_hours(24) },
+    Repeated { reasons: &["NodeNotReady"], rule: FLAPS, least: 3, period: NOTICED_FOR },
+    Repeated {
+        reasons: &["ImageGCFailed", "FreeDiskSpaceFailed"],
+        rule: NO_SPACE_FREED,
+        least: 10,
+        period: NOTICED_FOR,
+    },
 ];
 
 /// Returns the findings about events that repeat.
 fn repeated(node: &Node<'_>) -> impl Iterator<Item = Draft> {
-    REPEATED.into_iter().filter_map(|(reasons, rule, least)| {
+    REPEATED.into_iter().filter_map(|Repeated { reasons, rule, least, period }| {
         let events = || {
             let warnings = node.kubernetes.warnings.iter();
-            warnings.filter(|event| reasons.contains(&event.reason.as_str()) && is_recent(node, event))
+            warnings.filter(|event| reasons.contains(&event.reason.as_str()) && is_younger(node, event, period))
         };
         // Several components can report the same outage in the same words. Each boot has its own message.
         let distinct: BTreeMap<&str, u32> =
@@ -331,18 +346,18 @@ const GRAVE_ADVICE: &str = "Repair what the warning in the evidence reports on {
     limits for the pods of {node}.";
 
 fn is_grave(node: &Node<'_>, event: &PodWarning) -> bool {
-    let age = pods::time_of_api(node).zip(event.last).map(|(now, last)| now.duration_since(last));
-    GRAVE.contains(&event.reason.as_str()) && age.is_some_and(|age| age < GRAVE_FOR)
+    GRAVE.contains(&event.reason.as_str()) && event.last.is_some() && is_younger(node, event, GRAVE_FOR)
 }
 
 /// Returns whether a warning about a Ready node is shown.
 fn is_noticed(node: &Node<'_>, event: &PodWarning) -> bool {
-    is_recent(node, event) && !OF_STARTS.contains(&event.reason.as_str())
+    is_younger(node, event, NOTICED_FOR) && !OF_STARTS.contains(&event.reason.as_str())
 }
 
-fn is_recent(node: &Node<'_>, event: &PodWarning) -> bool {
+/// Returns whether an event is younger than `period`, or has no known age.
+fn is_younger(node: &Node<'_>, event: &PodWarning, period: SignedDuration) -> bool {
     let age = pods::time_of_api(node).zip(event.last).map(|(now, last)| now.duration_since(last));
-    age.is_none_or(|age| age < NOTICED_FOR)
+    age.is_none_or(|age| age < period)
 }
 
 /// Returns the findings about the conditions of a Ready node.

@@ -20,6 +20,7 @@ mod marked_unhealthy;
 mod rules;
 mod shared_gpu_memory;
 mod stale_allocations;
+mod tainted_devices;
 mod terminating;
 mod unallocated_use;
 mod without_gpu;
@@ -36,6 +37,7 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     drafts.extend(doubtful::check(node));
     drafts.extend(allocated_twice::check(node));
     drafts.extend(terminating::check(node));
+    drafts.extend(tainted_devices::check(node));
     let all = Allocations::of(node).filter(|_| matching_fails(node).is_none());
     if let Some(all) = all {
         drafts.extend(unallocated_use::check(node, &all));

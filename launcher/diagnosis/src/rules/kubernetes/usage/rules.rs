@@ -33,6 +33,12 @@ rules! {
         means "Fewer GPUs are allocatable than the node has. The GPU that is not advertised responds, has no \
             uncorrected memory error, and no other finding requires an action.",
         reads "kubernetes.gpu_capacity, kubernetes.gpu_allocatable, kubelet.registered, telemetry, ecc, xid", about Unavailable;
+    TAINTED: "dra-device-tainted" Warning Driver PLUGIN_DOC, "A device in a ResourceSlice has a taint",
+        Watch "Find who set the taint (the DRA driver taints a device after an Xid or another health event; administrators use a \
+            DeviceTaintRule). Remove its cause; new pods get the device when the taint is gone. With the effect NoExecute, pods that use the \
+            device are evicted.",
+        means "A GPU or MIG device that a DRA driver publishes has a taint: new pods get it only if their claim tolerates the taint.",
+        reads "kubernetes.dra_devices", about Unavailable;
     SHARED_MEMORY_FULL: "shared-gpu-memory-full" Warning Application SHARING_DOC, "The memory of a shared GPU is nearly used up",
         FixLimits "Limit the memory of each process on {gpu} of {node}, use fewer replicas, or use MIG or MPS with memory \
             limits: time-slicing does not divide the memory.",

@@ -65,7 +65,9 @@ pub fn family(text: &str) -> Option<Family> {
         b'n' if text.starts_with("nvidia ") => Family::Pcie,
         b'n' if text.starts_with("nvidia-uvm: ") => Family::Uvm,
         b'n' if text.starts_with("nvidia: probe of ") => Family::Probe,
-        b'n' | b'L' | b'a' | b'g' if module_refused::is_of_module(text) => Family::ModuleLoad,
+        b'n' | b'L' | b'a' | b'g' | b'M' | b'm' | b'i' | b'r' if module_refused::is_of_module(text) => {
+            Family::ModuleLoad
+        }
         b'p' if text.starts_with("pcieport ") || text.starts_with("pci ") || text.starts_with("pciehp ") => {
             Family::Pcie
         }

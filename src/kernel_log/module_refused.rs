@@ -1,6 +1,6 @@
-//! `parse`: parses lines about modules that the kernel rejects (signature, kernel version, SELinux).
+//! `parse`: parses lines about modules that the kernel rejects (signature, kernel version, SELinux, blocked by name).
 //!
-//! Source: `kernel/module/signing.c`, `kernel/module/version.c` and `security/lockdown/lockdown.c` of the kernel, and
+//! Source: `kernel/module/signing.c`, `kernel/module/version.c`, `kernel/module/main.c` and `security/lockdown/lockdown.c` of the kernel, and
 //! the access vector cache of SELinux. Limits: the line about a rejected signature does not contain the name of the
 //! module, so this line counts only if the nvidia module is not loaded.
 
@@ -15,6 +15,7 @@ pub(super) fn is_of_module(text: &str) -> bool {
         || text.starts_with("Lockdown: ") && text.contains("unsigned module")
         || text.starts_with("nvidia: ") && !text.starts_with("nvidia: probe of ")
         || OTHER_MODULES.iter().any(|module| of_module(text, module).is_some())
+        || blocked(text).is_some()
         || text.starts_with("audit: type=1400 ") && text.contains("{ module_load }")
 }
 
@@ -26,6 +27,11 @@ pub(super) fn parse(text: &str) -> Option<Line> {
     } else if text.starts_with("Lockdown: ") && text.contains("is restricted") {
         line.put_some("program", between(text, "Lockdown: ", ":"));
         "lockdown"
+    } else if let Some(module) = blocked(text) {
+        if module != "nvidia" {
+            line.put("module", module);
+        }
+        "blocked"
     } else if let Some((module, rest, reason)) = of_symbol(text) {
         if module != "nvidia" {
             line.put("module", module);
@@ -51,8 +57,27 @@ pub(super) fn parse(text: &str) -> Option<Line> {
     Some(line)
 }
 
-/// Modules that need the module `nvidia`. Lines about nvidia-peermem are of another family.
-const OTHER_MODULES: [&str; 5] = ["nvidia_uvm", "nvidia_modeset", "nvidia_drm", "nvidia_fs", "gdrdrv"];
+/// Modules that need the module `nvidia`, and modules of RDMA. Lines about nvidia-peermem are of another family.
+const OTHER_MODULES: [&str; 12] = [
+    "nvidia_uvm",
+    "nvidia_modeset",
+    "nvidia_drm",
+    "nvidia_fs",
+    "gdrdrv",
+    "mlx5_core",
+    "mlx5_ib",
+    "ib_core",
+    "ib_uverbs",
+    "ib_umad",
+    "rdma_cm",
+    "rdma_ucm",
+];
+
+/// Returns the module that the boot parameter `module_blacklist` blocks, if it is one of these modules.
+fn blocked(text: &str) -> Option<&str> {
+    let module = between(text, "Module ", " is blacklisted").filter(|_| text.starts_with("Module "))?;
+    (module == "nvidia" || OTHER_MODULES.contains(&module)).then_some(module)
+}
 
 /// The kernel's texts about a module that does not fit the kernel or the loaded modules, each with the reason.
 const MISFITS: [(&str, &str); 2] =
@@ -105,6 +130,8 @@ mod tests {
             ("nvidia: Unknown symbol swiotlb_map_sg_attrs (err -22)", "unknown_symbol"),
             ("nvidia_uvm: disagrees about version of symbol module_layout", "symbol_version"),
             ("gdrdrv: Unknown symbol nvidia_p2p_get_pages (err -2)", "unknown_symbol"),
+            ("mlx5_ib: disagrees about version of symbol ib_register_device", "symbol_version"),
+            ("Module nvidia is blacklisted", "blocked"),
             (
                 "nvidia: version magic '6.5.0-15-generic SMP preempt mod_unload ' should be '6.8.0-60-generic SMP preempt mod_unload '",
                 "version_magic",
@@ -129,6 +156,7 @@ mod tests {
             "audit: type=1400 audit(1.1:2): apparmor=\"DENIED\" comm=\"{ module_load }\"",
             "nvidia_uvm: loading out-of-tree module taints kernel.",
             "nfs: Unknown symbol nvidia (err -2)",
+            "Module pcspkr is blacklisted",
         ] {
             assert_eq!(sub_code(text), None, "{text}");
         }

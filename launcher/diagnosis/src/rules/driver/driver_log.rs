@@ -64,8 +64,9 @@ rules! {
 /// before the load of a module that it needs.
 fn refused_modules(node: &Node<'_>) -> Option<Draft> {
     let modules = || node.host().map(|host| host.modules.as_slice()).unwrap_or_default();
+    let is_of_driver = |name: &String| name.starts_with("nvidia") || name == "gdrdrv";
     let is_absent = |event: &&KernelEvent| {
-        let name = event.details.get("module");
+        let name = event.details.get("module").filter(|name| is_of_driver(name));
         name.is_some_and(|name| !modules().contains(name))
     };
     let lines: Vec<&KernelEvent> = node.timeline.of_kind(Kind::ModuleRefused).filter(is_absent).collect();

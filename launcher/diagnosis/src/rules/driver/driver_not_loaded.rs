@@ -1,4 +1,5 @@
-//! Rules about why the driver is not loaded: Secure Boot, SELinux, or a module that is missing or for another kernel.
+//! Rules about why the driver is not loaded: Secure Boot, SELinux, a boot parameter, or a module that is missing or for
+//! another kernel.
 //! `reason`, `with_crash`, `background`: the reason, and kernel crashes and signature rules, for `driver_unusable`.
 //!
 //! If there are several reasons, the reason that stops the load first is used, in this order: no module for this
@@ -7,7 +8,7 @@
 
 use crate::evidence;
 use crate::input::node::Node;
-use crate::rule::{Draft, OPERATOR_DOC, rules};
+use crate::rule::{DEBUG_DOC, Draft, OPERATOR_DOC, rules};
 use crate::rules::driver::driver_log::{CRASHES, in_records};
 use syringe_core::classification::{ActionCode, Severity};
 use syringe_core::facts::driver_load::{DriverLoad, SelinuxDenial};
@@ -34,6 +35,12 @@ rules! {
         means "SELinux prevented a program from loading the nvidia module, and the module is not loaded: no pod on the \
             node gets a GPU.",
         reads "host.driver, host.pci_gpus, host.driver_load, xid: module_refused";
+    BLOCKED: "driver-blocked-by-boot-parameter" Fatal Driver DEBUG_DOC, "A boot parameter prevents the kernel from loading the nvidia module",
+        UpdateSoftware "Remove nvidia from module_blacklist in the kernel command line of {node} (for example in /etc/default/grub), and \
+            reboot {node}.",
+        means "The kernel command line names the nvidia module in `module_blacklist`: the kernel does not load it, and no pod on the node \
+            gets a GPU.",
+        reads "host.driver, xid: module_refused";
     NOT_BUILT: "driver-not-built-for-kernel" Fatal Driver OPERATOR_DOC, "No nvidia module fits the running kernel",
         UpdateSoftware "Build or install the nvidia module for the running kernel of {node} (`dkms autoinstall`, or \
             the driver package for this kernel), or boot a kernel that has a module. Then keep kernel and driver \
@@ -46,7 +53,17 @@ rules! {
 /// Returns the reason why the driver is not loaded, if the facts show one.
 pub(super) fn reason(node: &Node<'_>) -> Option<Draft> {
     let load = node.host().and_then(|host| host.driver_load.as_ref());
-    not_built(node, load).or_else(|| unsigned(node, load)).or_else(|| selinux(node, load)).or_else(|| misfit(node))
+    not_built(node, load)
+        .or_else(|| unsigned(node, load))
+        .or_else(|| selinux(node, load))
+        .or_else(|| blocked(node))
+        .or_else(|| misfit(node))
+}
+
+fn blocked(node: &Node<'_>) -> Option<Draft> {
+    let events = refused(node, &["blocked"]);
+    let draft = || Draft::on_node(BLOCKED).with_events(events.iter().copied()).with_all_evidence(newest_line(&events));
+    (!events.is_empty()).then(draft)
 }
 
 /// Returns the reason as a warning if only the kernel log was read, because the module may have been loaded since.
@@ -109,6 +126,23 @@ fn unsigned(node: &Node<'_>, load: Option<&DriverLoad>) -> Option<Draft> {
             .with_all_evidence(rules),
     )
 }
+
+/// Adds the kernel lines about GPUs that the driver could not take: their addresses are missing or in use, or another
+/// driver has them.
+pub(super) fn with_failed_probes(node: &Node<'_>, draft: Draft) -> Draft {
+    let lines: Vec<&KernelEvent> = [Kind::BarUnassigned, Kind::ProbeFailed]
+        .into_iter()
+        .filter_map(|kind| node.timeline.of_kind(kind).last())
+        .collect();
+    if lines.is_empty() {
+        return draft;
+    }
+    let draft = draft.with_all_evidence(lines.iter().map(|event| evidence::kernel_line(event)));
+    draft.with_action(ActionCode::UpdateSoftware, NOT_TAKEN)
+}
+
+const NOT_TAKEN: &str = "Remove the reason in the kernel lines of the evidence, and load the nvidia module on {node} again: another driver holds a GPU (blacklist \
+                         it), or the BIOS gave a GPU no addresses (Above 4G Decoding).";
 
 /// Returns the newest of these kernel lines as evidence, because the line states the fault.
 fn newest_line(events: &[&KernelEvent]) -> Option<String> {

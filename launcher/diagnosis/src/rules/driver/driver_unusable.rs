@@ -163,6 +163,7 @@ fn unusable(node: &Node<'_>, refusal: Refusal, problem: Option<&Problem>) -> Dra
         draft = draft.with_evidence(format!("PCI shows {}", evidence::count(pci, "GPU")));
     }
     if unexplained && not_loaded {
+        draft = driver_not_loaded::with_failed_probes(node, draft);
         draft = driver_not_loaded::with_crash(node, draft);
         draft = for_virtual_machines(node, draft);
     }

@@ -9,6 +9,7 @@ use crate::input::node::{Gpu, Node};
 use crate::rule::{Draft, rules};
 use crate::rules::links::rdma_ports::{distance, is_active};
 use syringe_core::classification::Severity;
+use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind};
 use syringe_core::facts::topology::{GpuDirect, NicPort, Topology};
 
 /// NVIDIA's documentation of GPUDirect RDMA.
@@ -33,6 +34,12 @@ rules! {
         means "The node has active InfiniBand or RoCE ports next to its GPUs, but they are not connected by \
             nvidia-peermem or DMA-BUF.",
         reads "host.modules, host.driver, topology.nics, topology.gpudirect", in_plan WorkContinues;
+    REFUSED: "rdma-module-refused" Warning Driver None, "The kernel does not load a module of RDMA",
+        UpdateSoftware "Install the RDMA modules in the evidence for the running kernel of {node} (reinstall DOCA or MLNX_OFED after an update of \
+            the kernel, or remove it to use the modules of the kernel), and reboot {node}. This is not a GPU fault, but jobs on several nodes \
+            cannot use InfiniBand or RoCE.",
+        means "A module of the RDMA stack does not fit the kernel or the other RDMA modules, and is not loaded now.",
+        reads "xid: module_refused, host.modules", in_plan WorkContinues;
     UNREGISTERED: "nvidia-peermem-not-registered" Warning Driver GPUDIRECT_DOC, "nvidia-peermem is loaded but not registered",
         UpdateSoftware "Reload nvidia_peermem on {node} (rmmod nvidia_peermem; modprobe nvidia_peermem) after the RDMA modules. If it does not register, \
             it was built for other RDMA modules: reinstall the driver after DOCA or MLNX_OFED.",
@@ -50,13 +57,27 @@ const OPEN_SINCE: u32 = 515;
 const RAILS: usize = 4;
 
 pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
-    let Some(topology) = node.topology() else { return Vec::new() };
-    let mut drafts = peer_memory(node, topology);
+    let mut drafts: Vec<Draft> = refused_module(node).into_iter().collect();
+    let Some(topology) = node.topology() else { return drafts };
+    drafts.extend(peer_memory(node, topology));
     if boards::is_bare_metal(node) {
         drafts.extend(topology.gpudirect.as_ref().and_then(|settings| acs(node, topology, settings)));
         drafts.extend(iommu(node, topology));
     }
     drafts
+}
+
+/// Returns a finding if a module of RDMA was rejected and is not loaded now.
+fn refused_module(node: &Node<'_>) -> Option<Draft> {
+    let modules = &node.host()?.modules;
+    let is_of_rdma = |name: &String| ["mlx5_", "ib_", "rdma_"].iter().any(|start| name.starts_with(start));
+    let is_absent = |event: &&KernelEvent| {
+        event.details.get("module").is_some_and(|name| is_of_rdma(name) && !modules.contains(name))
+    };
+    let lines: Vec<&KernelEvent> = node.timeline.of_kind(KernelEventKind::ModuleRefused).filter(is_absent).collect();
+    let newest = lines.last()?;
+    let draft = Draft::on_node(REFUSED).with_events(lines.iter().copied());
+    Some(draft.with_evidence(evidence::kernel_line(newest)))
 }
 
 /// Returns the active ports that GPUs can reach. EFA uses its own client.

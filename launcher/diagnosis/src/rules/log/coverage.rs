@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use crate::evidence;
 use crate::input::log_window::why_too_short;
 use crate::input::node::Node;
-use crate::rule::{DEBUG_DOC, Draft, Unread, rules};
+use crate::rule::{About, DEBUG_DOC, Draft, Unread, rules};
 use syringe_core::classification::{ActionCode, Severity};
 use syringe_core::facts::kernel_log::Coverage;
 use syringe_core::section_name::SectionName;
@@ -66,6 +66,9 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     drafts
 }
 
+/// Beginning of the evidence with an unrecognized line.
+const SAMPLE_OF: &str = "kernel line: ";
+
 const MAY_BE_ERRORS: &str = "Read the quoted lines of {node}: some of them may report an error of a GPU or NVSwitch, so the verdict is not healthy.";
 
 /// Returns a finding with the lines about NVIDIA that were not recognized. A person can then read them.
@@ -73,10 +76,8 @@ fn unrecognized(node: &Node<'_>) -> Option<Draft> {
     let logs = node.kernel_log()?.coverage.iter().filter(|log| log.unread_lines > 0);
     let lines = logs.flat_map(|log| {
         let count = format!("{} of {}", log.unread_lines, evidence::data(&log.source));
-        let samples = log
-            .unread_samples
-            .iter()
-            .map(|sample| format!("kernel line: {}", syringe_core::text::clean(sample, SAMPLE)));
+        let samples =
+            log.unread_samples.iter().map(|sample| format!("{SAMPLE_OF}{}", syringe_core::text::clean(sample, SAMPLE)));
         std::iter::once(count).chain(samples)
     });
     let lines: Vec<String> = lines.collect();
@@ -86,6 +87,22 @@ fn unrecognized(node: &Node<'_>) -> Option<Draft> {
         None => draft,
     };
     (!draft.evidence.is_empty()).then_some(draft)
+}
+
+/// Moves the unrecognized lines into the finding about a driver that does not work: they can contain the reason.
+pub(super) fn join_unrecognized(drafts: &mut Vec<Draft>) {
+    let of_driver = |draft: &Draft| {
+        draft.severity >= Severity::Critical && matches!(draft.rule.about, About::Driver | About::DriverAbsent)
+    };
+    let Some(lines) = drafts.iter().position(|draft| draft.rule.id == UNREAD.id) else { return };
+    if !drafts.iter().any(of_driver) {
+        return;
+    }
+    let lines = drafts.remove(lines).evidence;
+    if let Some(draft) = drafts.iter_mut().find(|draft| of_driver(draft)) {
+        let lines = lines.into_iter().filter_map(|line| Some(line.strip_prefix(SAMPLE_OF)?.to_owned()));
+        draft.evidence.extend(lines.map(|line| format!("kernel line that was not recognized: {line}")));
+    }
 }
 
 /// Returns entries about errors in the log that could not be parsed, and about a window that is too short.
@@ -108,8 +125,7 @@ fn undecoded(node: &Node<'_>) -> Option<String> {
 const AGAIN: [&str; 6] = ["happens again", "fails again", "repeat", "second loss", "lost again", "comes back"];
 
 /// Adds a sentence to such advice if the log does not show whether the fault occurred before.
-#[expect(clippy::ptr_arg, reason = "the type of `RuleGroup::refine`")]
-pub(super) fn add_start_of_log(node: &Node<'_>, drafts: &mut Vec<Draft>) {
+pub(super) fn add_start_of_log(node: &Node<'_>, drafts: &mut [Draft]) {
     let Some(limit) = untold(node) else { return };
     let of_event = |draft: &&mut Draft| draft.when.is_some() && draft.severity >= Severity::Warning;
     for draft in drafts.iter_mut().filter(of_event) {

@@ -1,10 +1,11 @@
 //! Rules about lines of `host_lines.tsv`: the kernel, network cards, disks, remote storage and limits of the host.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::SignedDuration;
 
 use crate::evidence;
+use crate::input::boards;
 use crate::input::node::{Node, STALE_AFTER};
 use crate::input::processes::tasks_of_host;
 use crate::input::timeline::follows;
@@ -66,8 +67,13 @@ rules! {
         means "A table or a limit of the kernel was full: connections, neighbours, open files, processes.",
         reads "xid: lines of the kernel", in_plan WorkContinues;
     SLOW: "host-slow" Warning Thermal None, "The host is slower than usual",
-        Watch "Check the cooling of the CPUs of {node}, and its clock source. This is not a GPU fault.",
-        means "The kernel reported hot CPUs or an unstable clock source. Programs that depend on the CPU are slow.",
+        Watch "Check the cooling of the CPUs of {node}. This is not a GPU fault.",
+        means "The kernel reported hot CPUs. Programs that depend on the CPU are slow.",
+        reads "xid: lines of the kernel", in_plan WorkContinues;
+    CLOCK: "host-clock-slow" Warning Application None, "The host reads the time from a slow source",
+        Watch "Compare /sys/devices/system/clocksource/clocksource0/current_clocksource of {node} with other nodes of its kind. If only {node} \
+            differs, update its BIOS and reboot it when its jobs have ended. This is not a GPU fault.",
+        means "The kernel stopped using the clock of the processor (TSC), because it was unstable. Programs that read the time often are slow.",
         reads "xid: lines of the kernel", in_plan WorkContinues;
 }
 
@@ -117,7 +123,7 @@ const OFTEN: u64 = 4;
 const SHOWN: usize = 4;
 
 pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
-    let mut by_rule: BTreeMap<&str, Vec<(Severity, &KernelEvent, &str)>> = BTreeMap::new();
+    let mut by_rule: BTreeMap<&str, Vec<Line<'_>>> = BTreeMap::new();
     for event in &node.timeline.events {
         let row = host_lines::row_of(event.fact);
         let over_boots = row.is_some_and(|row| row.lasts == Lasts::AfterADayOverBoots);
@@ -126,11 +132,17 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
         }
         match row {
             Some(HostLine { finding: Some(rule), meaning, .. }) => {
-                by_rule.entry(rule).or_default().push((severity(node, event.fact), event.fact, meaning));
+                let mut line = Line { severity: Severity::Info, no_action: None, event: event.fact, meaning };
+                match no_action(node, event.fact) {
+                    Some(why) => line.no_action = Some(why),
+                    None => line.severity = row.map_or(Severity::Info, |row| row.severity),
+                }
+                by_rule.entry(rule).or_default().push(line);
             }
             None if event.fact.kind == Kind::Nic || is_of_card(node, event.fact) => {
-                let severity = if is_old(node, event.fact) { Severity::Info } else { Severity::Warning };
-                by_rule.entry(NIC.id).or_default().push((severity, event.fact, ""));
+                let no_action = is_old(node, event.fact).then_some(OLD);
+                let severity = if no_action.is_some() { Severity::Info } else { Severity::Warning };
+                by_rule.entry(NIC.id).or_default().push(Line { severity, no_action, event: event.fact, meaning: "" });
             }
             _ => {}
         }
@@ -139,27 +151,45 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     by_rule.into_iter().filter_map(|(id, events)| Some(draft(rule_of(id)?, events))).collect()
 }
 
-fn draft(rule: Rule, mut events: Vec<(Severity, &KernelEvent, &str)>) -> Draft {
-    events.sort_by_key(|(severity, event, _)| std::cmp::Reverse((*severity, event.ordered_at())));
-    let severity = events.first().map_or(Severity::Info, |(severity, ..)| *severity);
-    let more = events.len().saturating_sub(SHOWN);
-    let draft =
-        events.iter().take(SHOWN).fold(Draft::on_node(rule).with_severity(severity), |draft, (_, event, meaning)| {
-            let line = evidence::kernel_line(event);
-            let meaning = if meaning.is_empty() { String::new() } else { format!("{meaning}: ") };
-            let place = event.pci_address.as_ref().map(|pci| format!(", {}", pci.sysfs())).unwrap_or_default();
-            draft
-                .with_time_of(event)
-                .with_evidence(format!("{meaning}{}{place}", evidence::event(event)))
-                .with_evidence(line)
-        });
+/// A line of the kernel with its current severity.
+struct Line<'a> {
+    severity: Severity,
+    /// Why the line needs no action now.
+    no_action: Option<&'static str>,
+    event: &'a KernelEvent,
+    meaning: &'static str,
+}
+
+const OLD: &str = "the last line is older than a day";
+const FEW: &str = "such lines were too few to be a fault";
+const OVER: &str = "the device works again";
+const GUEST_CLOCK: &str = "a virtual machine uses a clock of its hypervisor";
+
+fn draft(rule: Rule, mut lines: Vec<Line<'_>>) -> Draft {
+    lines.sort_by_key(|line| std::cmp::Reverse((line.severity, line.event.ordered_at())));
+    let severity = lines.first().map_or(Severity::Info, |line| line.severity);
+    let more = lines.len().saturating_sub(SHOWN);
+    let draft = lines.iter().take(SHOWN).fold(Draft::on_node(rule).with_severity(severity), |draft, line| {
+        let Line { event, meaning, .. } = line;
+        let meaning = if meaning.is_empty() { String::new() } else { format!("{meaning}: ") };
+        let place = event.pci_address.as_ref().map(|pci| format!(", {}", pci.sysfs())).unwrap_or_default();
+        draft
+            .with_time_of(event)
+            .with_evidence(format!("{meaning}{}{place}", evidence::event(event)))
+            .with_evidence(evidence::kernel_line(event))
+    });
     let draft = if more > 0 { draft.with_evidence(format!("{more} more")) } else { draft };
+    let reasons: BTreeSet<&str> = lines.iter().filter_map(|line| line.no_action).collect();
     match severity {
-        Severity::Info => draft.with_action(
-            ActionCode::Watch,
-            "No action now: the lines are old, few, or of something that works again. Watch whether the kernel of {node} logs them again.",
-        ),
-        _ => match events.first().filter(|_| rule.id == NIC.id).and_then(|(_, event, _)| of_card(event)) {
+        Severity::Info if !reasons.is_empty() => {
+            let reasons = reasons.into_iter().collect::<Vec<_>>().join("; ");
+            let advice = format!("No action now: {reasons}. Watch whether the kernel of {{node}} logs them again.");
+            draft.with_action(ActionCode::Watch, advice)
+        }
+        Severity::Info => {
+            draft.with_action(ActionCode::Watch, "Watch whether the kernel of {node} logs the line again.")
+        }
+        _ => match lines.first().filter(|_| rule.id == NIC.id).and_then(|line| of_card(line.event)) {
             Some((action, advice)) => draft.with_action(action, advice),
             None => draft,
         },
@@ -177,14 +207,17 @@ fn is_old(node: &Node<'_>, event: &KernelEvent) -> bool {
     node.age(event.ordered_at()).is_some_and(|age| age > STALE_AFTER)
 }
 
-/// Returns the current severity of an event: the severity of its row, unless the event is old, rare or over.
-fn severity(node: &Node<'_>, event: &KernelEvent) -> Severity {
-    let Some(row) = host_lines::row_of(event) else { return Severity::Info };
+/// Returns why an event needs no action now: it is old, rare or over. `None` if it counts.
+fn no_action(node: &Node<'_>, event: &KernelEvent) -> Option<&'static str> {
+    let row = host_lines::row_of(event)?;
     let of_day = within_a_day(node, event);
     let over = of_day < OFTEN && is_over(node, event) || has_nvlinks(node, event);
     let old = row.lasts != Lasts::UntilBoot && is_old(node, event);
     let few = of_day < row.at_least && !(row.finding == Some(STORAGE.id) && blocks_tasks(node, event));
-    if old || over || few { Severity::Info } else { row.severity }
+    let guest_clock = row.finding == Some(CLOCK.id) && boards::is_virtual_machine(node);
+    [(over, OVER), (old, OLD), (few, FEW), (guest_clock, GUEST_CLOCK)]
+        .into_iter()
+        .find_map(|(is_so, why)| is_so.then_some(why))
 }
 
 /// Returns whether tasks of the host wait for a disk or a file system since an error of storage.

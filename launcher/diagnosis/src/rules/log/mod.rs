@@ -24,6 +24,9 @@ pub(crate) const GROUPS: &[RuleGroup] = &[
     RuleGroup::new(host_lines::RULES, host_lines::check)
         .with_refine(|_, drafts| other_devices::join_memory_errors(drafts)),
     RuleGroup::new(coverage::RULES, coverage::check)
-        .with_refine(coverage::add_start_of_log)
+        .with_refine(|node, drafts| {
+            coverage::add_start_of_log(node, drafts);
+            coverage::join_unrecognized(drafts);
+        })
         .with_unread(coverage::unread_log),
 ];

@@ -454,7 +454,11 @@ pub(crate) async fn read_or_refused(
     let failing = container.as_ref().map(|(pod, _)| pod.clone());
     let wants_log = command.is_of_everything() && command.stack_log.is_none();
     if command.is_of_everything() {
-        command.stack_log = command.stack_log.or_else(|| stack_log(&facts)).or(quiet_log);
+        let failing_container = || {
+            let (pod, container) = container.as_ref()?;
+            format!("{}/{container}", pod.uid).parse::<StackContainer>().ok()
+        };
+        command.stack_log = command.stack_log.or_else(failing_container).or(quiet_log);
     }
     let deadline = time.saturating_sub(RESERVED_FOR_DELETION);
     let request = ProbeRequest { node: name.clone(), command: command.into(), tool, target, deadline, upload_time };
@@ -517,12 +521,6 @@ async fn add_stack_log(connection: &Connection, report: &mut Report, pod: &Nvidi
     let host = report.sections.host.as_mut().and_then(|host| host.data.as_mut());
     let Some(host) = host.filter(|host| host.stack_log.is_none()) else { return };
     host.stack_log = linked_pods::log_of(connection, pod, container).await;
-}
-
-/// Returns the first container of NVIDIA's software stack that does not start.
-fn stack_log(facts: &KubernetesFacts) -> Option<StackContainer> {
-    let (pod, container) = first_failing_pod(facts)?;
-    format!("{}/{container}", pod.uid).parse().ok()
 }
 
 /// Returns the result for a node on which no probe ran: all facts of the node itself are unknown, with the reason.

@@ -43,6 +43,18 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
                 without_module(DriverLoad { lockdown: text("integrity"), ..built() })
                     .refused("Lockdown: modprobe: unsigned module loading is restricted; see man kernel_lockdown.7")
             }),
+        fatal("boot-parameter-blocks-the-module", "The kernel command line names the module in module_blacklist.")
+            .must(finding("driver-blocked-by-boot-parameter").evidence(["Module nvidia is blacklisted"]))
+            .must_not(ONLY)
+            .node(|| without_module(built()).refused("Module nvidia is blacklisted")),
+        fatal("gpus-are-held-by-nouveau", "The driver unloaded itself, because nouveau holds the GPUs.")
+            .must(finding("driver-not-loaded").evidence(["already bound to nouveau"]))
+            .must_not(["kernel-log-lines-not-recognized", "class:hardware"])
+            .node(|| without_module(built()).refused("NVRM: GPU 0000:16:00.0 is already bound to nouveau.")),
+        fatal("gpus-have-no-addresses", "The driver cannot get the address range of a GPU.")
+            .must(finding("driver-not-loaded").evidence(["request_mem_region failed"]))
+            .must_not(["class:hardware"])
+            .node(|| without_module(built()).refused("NVRM: request_mem_region failed for 16M @ 0xfa000000. This can occur when a driver such as rivatv is loaded and claims ownership of the device's registers.")),
         fatal("secure-boot-and-no-refusal", "Secure Boot is on, but there is no evidence that it is the cause.")
             .must(finding("driver-not-loaded").evidence(["Secure Boot on"]))
             .must_not(["driver-refused-by-secure-boot", "class:hardware"])

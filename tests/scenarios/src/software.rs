@@ -296,6 +296,50 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
                 ..cluster_with_gpus("gpu-l40s-9", 2)
             })
             .node(|| l40s(2)),
+        warning("three-reboots-in-a-day", "The node rebooted three times within a day.")
+            .must(finding("node-reboots-repeatedly").evidence(["3 times"]))
+            .must_not(["node-warnings"])
+            .cluster(KubernetesFacts {
+                warnings: vec![
+                    event("Rebooted", 1, hours(1), "boot id: 59100e1b"),
+                    event("Rebooted", 1, hours(9), "boot id: fe2544c4"),
+                    event("Rebooted", 1, hours(20), "boot id: c6407e62"),
+                ],
+                ..cluster_with_gpus("gpu-l40s-9", 2)
+            })
+            .node(|| l40s(2)),
+        warning("cloud-did-not-initialize-the-node", "The cloud controller did not remove its taint.")
+            .must(finding("node-startup-taint-remains").evidence(["uninitialized"]))
+            .must_not(["severity:critical"])
+            .cluster(started_with_taint(days(2)))
+            .node(|| l40s(2)),
+        healthy("cloud-initializes-the-node", "The node was created some minutes ago, and has the taint of its start.")
+            .must_not(["node-startup-taint-remains"])
+            .cluster(started_with_taint(minutes(4)))
+            .node(|| l40s(2)),
+        warning("rdma-modules-do-not-fit", "The RDMA modules were built for another kernel.")
+            .must(finding("rdma-module-refused").evidence(["mlx5_ib"]))
+            .must_not(["driver-module-refused", "severity:critical"])
+            .cluster(cluster_with_gpus("gpu-l40s-9", 2))
+            .node(|| {
+                l40s(2)
+                    .host(|host| host.modules.retain(|module| module != "mlx5_ib"))
+                    .driver_start_line("mlx5_ib: disagrees about version of symbol ib_register_device")
+            }),
+        warning("clock-of-the-processor-unstable", "The kernel stopped using the clock of the processor.")
+            .must(finding("host-clock-slow").evidence(["Marking TSC unstable"]))
+            .must_not(["host-slow"])
+            .cluster(cluster_with_gpus("gpu-l40s-9", 2))
+            .node(|| l40s(2).driver_start_line("tsc: Marking TSC unstable due to clocksource watchdog")),
+        healthy("clock-of-a-virtual-machine", "A virtual machine uses the clock of its hypervisor.")
+            .must_not(["severity:warning"])
+            .cluster(cluster_with_gpus("gpu-l40s-9", 2))
+            .node(|| {
+                l40s(2)
+                    .each_inventory(|gpu| gpu.virtualization_mode = text("passthrough"))
+                    .driver_start_line("Hypervisor detected: KVM")
+                    .driver_start_line("tsc: Marking TSC unstable due to check_tsc_sync_source failed")
+            }),
         healthy("events-of-one-reboot", "One reboot and its usual events are no fault.")
             .must_not(["node-reboots-repeatedly", "node-ready-flaps", "node-warnings"])
             .cluster(KubernetesFacts {
@@ -643,6 +687,15 @@ fn without_permission() -> Problem {
 
 /// The line about GPU 1 of a node with two L40S.
 const XID_79: &str = "NVRM: Xid (PCI:0000:38:00): 79, GPU has fallen off the bus.";
+
+fn started_with_taint(age: SignedDuration) -> KubernetesFacts {
+    KubernetesFacts {
+        created: Some(ago(age)),
+        ready: Some(true),
+        taints: vec!["node.cloudprovider.kubernetes.io/uninitialized=true:NoSchedule".to_owned()],
+        ..cluster_with_gpus("gpu-l40s-9", 2)
+    }
+}
 
 fn event(reason: &str, count: u32, age: SignedDuration, message: &str) -> PodWarning {
     PodWarning { reason: reason.to_owned(), message: message.to_owned(), count, last: Some(ago(age)) }

@@ -2392,7 +2392,7 @@ fn mark(list: &mut Vec<Unsupported>, gpus: &[u32], fields: &[&str]) {
 macro_rules! sections {
     ($($each:ident $lacks:ident: $section:ident $gpu:ty;)*) => {
         impl Node {$(
-            fn $each(mut self, change: impl Fn(&mut $gpu)) -> Self {
+            pub(crate) fn $each(mut self, change: impl Fn(&mut $gpu)) -> Self {
                 data(&mut self.report.sections.$section).gpus.iter_mut().for_each(change);
                 self
             }

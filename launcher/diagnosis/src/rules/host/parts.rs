@@ -78,7 +78,7 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     let cpus = levels.cpus.as_ref();
     let found = [
         cpus.and_then(governor),
-        cpus.and_then(|cpus| offline(node, cpus)),
+        cpus.and_then(|cpus| offline(node, levels, cpus)),
         sockets(node, levels),
         clock(node, levels),
         tainted(node, levels),
@@ -112,7 +112,7 @@ fn governor(cpus: &Cpus) -> Option<Draft> {
 }
 
 /// Finds CPUs that are offline. The second threads of cores do not count, because security settings disable them.
-fn offline(node: &Node<'_>, cpus: &Cpus) -> Option<Draft> {
+fn offline(node: &Node<'_>, levels: &HostLevels, cpus: &Cpus) -> Option<Draft> {
     let Cpus { present, online, .. } = *cpus;
     let without_threads = ["off", "forceoff"].contains(&cpus.smt.as_deref().unwrap_or_default());
     let expected = if without_threads { present / 2 } else { present };
@@ -120,7 +120,7 @@ fn offline(node: &Node<'_>, cpus: &Cpus) -> Option<Draft> {
     // they belong to one socket of several NUMA nodes, the other socket has no CPU.
     let has_no_threads = cpus.smt.as_deref() == Some("notsupported");
     let is_half = online.saturating_mul(2) == present;
-    let lacks_socket = is_half && !without_threads && lacks_socket(node);
+    let lacks_socket = is_half && !without_threads && lacks_socket(node, levels);
     if online >= expected || (is_half && !has_no_threads && !lacks_socket) {
         return None;
     }
@@ -133,9 +133,9 @@ fn offline(node: &Node<'_>, cpus: &Cpus) -> Option<Draft> {
 }
 
 /// Returns whether a node with several NUMA nodes has only one socket with CPUs.
-fn lacks_socket(node: &Node<'_>) -> bool {
+fn lacks_socket(node: &Node<'_>, levels: &HostLevels) -> bool {
     let has_nodes = node.host().and_then(|host| host.numa_nodes).is_some_and(|count| count > 1);
-    has_nodes && super::levels_of(node).is_some_and(|levels| levels.sockets.len() < 2)
+    has_nodes && levels.sockets.len() < 2
 }
 
 /// Minimum difference in memory between two sockets. The smallest memory module of a server has 8 GiB, and the firmware

@@ -6,7 +6,7 @@ use crate::input::decisions;
 use crate::input::node::Node;
 use crate::input::stack::pods;
 use crate::rule::{Draft, rules};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use syringe_core::classification::{ActionCode, Severity};
 use syringe_core::facts::kubernetes::lifecycle::{Decision, DecisionKind};
 
@@ -24,6 +24,11 @@ rules! {
         Watch "Start long jobs on other nodes, and let the jobs on {node} save their state before the time or event in the evidence.",
         means "A platform has announced maintenance of the node, or repairs nodes with a condition that this node has.",
         reads "kubernetes.decisions";
+    STARTING: "node-startup-taint-remains" Warning Driver None, "A taint of a node that starts was not removed",
+        Watch "Check the component that removes the taint in the evidence: its pod on {node} or its controller. Until then, no new pods without a \
+            toleration of the taint get on {node}.",
+        means "A component sets this taint until it is ready on a new node. The node is older than that, and still has the taint.",
+        reads "kubernetes.taints, kubernetes.created, kubernetes.ready";
     OTHER_RELEASE: "node-label-of-another-release" Warning Driver None, "A label of feature discovery does not match the node's current system",
         UpdateSoftware "Let node feature discovery write the label of {node} again: check its worker there. Then \
             delete the driver pod. The label is old. It selects the image with which the driver is built (driver \
@@ -47,7 +52,28 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     // Feature discovery writes its labels some minutes after a boot.
     let differs = (!differs.is_empty() && pods::is_settled(node))
         .then(|| Draft::on_node(OTHER_RELEASE).with_severity(severity).with_all_evidence(differs));
-    reported.into_iter().chain(differs).chain(decided(node)).collect()
+    reported.into_iter().chain(differs).chain(decided(node)).chain(startup_taint(node)).collect()
+}
+
+/// Ends of the keys of taints that a component sets until it is ready on a new node.
+const OF_START: [&str; 5] = ["uninitialized", "unregistered", "agent-not-ready", "startup", "initializing"];
+
+/// A component that is slower than this to remove its taint does not work.
+const START: SignedDuration = SignedDuration::from_mins(15);
+
+/// Returns a finding about taints of a node that starts, if the node is Ready and was created and booted long ago.
+fn startup_taint(node: &Node<'_>) -> Option<Draft> {
+    let cluster = node.kubernetes;
+    let created = pods::time_of_api(node)?.duration_since(cluster.created?);
+    let booted = node.host().and_then(|host| host.uptime_seconds);
+    let is_old = created > START && booted.is_none_or(|uptime| uptime > START.unsigned_abs().as_secs());
+    let is_of_start = |taint: &&String| {
+        let key = taint.split(['=', ':']).next().unwrap_or_default();
+        OF_START.iter().any(|end| key.ends_with(end))
+    };
+    let taints: Vec<String> = cluster.taints.iter().filter(is_of_start).map(|taint| evidence::name(taint)).collect();
+    let draft = || Draft::on_node(STARTING).with_evidence(format!("taint {}", taints.join(", ")));
+    (is_old && cluster.ready == Some(true) && !taints.is_empty()).then(draft)
 }
 
 /// Returns whether a state reports a fault of a GPU: `gpu.example.com/last-check=FAILED: GPU 3`.

@@ -98,7 +98,7 @@ fn at_once(one: &KernelEvent, other: &KernelEvent) -> bool {
 }
 
 /// Returns whether a network card or disk does not respond after this event.
-fn stops_responding(event: &KernelEvent) -> bool {
+pub(super) fn stops_responding(event: &KernelEvent) -> bool {
     let is_listed = || event.sub_code.as_deref().is_some_and(|code| NOT_RESPONDING.contains(&code));
     host_lines::row_of(event).is_some() && is_listed()
 }

@@ -14,6 +14,7 @@ use crate::finding::Scope;
 use crate::input::boards;
 use crate::input::node::{Gpu, Node};
 use crate::rule::{DEBUG_DOC, Draft, Rule, rules};
+use crate::rules::links::lost_together;
 use syringe_core::classification::{ActionCode, Severity};
 use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind};
 use syringe_core::facts::topology::NicPort;
@@ -269,7 +270,7 @@ impl<'n> Rails<'n> {
 fn switched_off_by_card(node: &Node<'_>, port: &NicPort) -> Option<(String, ActionCode, &'static str)> {
     port.physical_state.as_deref().filter(|state| SWITCHED_OFF_STATES.contains(state))?;
     let is_of_port = |event: &&KernelEvent| {
-        let is_error = event.sub_code.as_deref().is_some_and(|code| CARD_ERRORS.contains(&code));
+        let is_error = event.sub_code.as_deref() == Some("cable_error") || lost_together::stops_responding(event);
         is_error && event.pci_address.is_some() && event.pci_address == port.pci_address
     };
     let event = node.timeline.of_kind(KernelEventKind::Nic).filter(is_of_port).max_by_key(|event| event.last)?;
@@ -302,10 +303,6 @@ fn why_not_active(port: &NicPort) -> Option<(String, ActionCode, &'static str)> 
 
 /// Physical states of a port that is switched off.
 const SWITCHED_OFF_STATES: [&str; 2] = ["Disabled", "Sleep"];
-
-/// Codes of kernel lines about a card after which the card switches its port off (`host_lines.tsv`).
-const CARD_ERRORS: [&str; 5] =
-    ["cable_error", "fatal_error", "recovery_aborted", "hardware_error", "health_compromised"];
 
 const BY_CARD: &str = "The card of {node} switched the port off itself, because of the fault in its kernel line in \
      the evidence. Repair this fault: follow the action of the finding about the card.";

@@ -74,7 +74,10 @@ fn refused_module(node: &Node<'_>) -> Option<Draft> {
     let is_absent = |event: &&KernelEvent| {
         event.details.get("module").is_some_and(|name| is_of_rdma(name) && !modules.contains(name))
     };
-    let lines: Vec<&KernelEvent> = node.timeline.of_kind(KernelEventKind::ModuleRefused).filter(is_absent).collect();
+    // A load of the nvidia module does not change these modules, so all lines of this boot count.
+    let of_boot = node.kernel_log()?.events.iter().filter(|event| event.boot_id.is_none());
+    let of_kind = of_boot.filter(|event| event.kind == KernelEventKind::ModuleRefused);
+    let lines: Vec<&KernelEvent> = of_kind.filter(is_absent).collect();
     let newest = lines.last()?;
     let draft = Draft::on_node(REFUSED).with_events(lines.iter().copied());
     Some(draft.with_evidence(evidence::kernel_line(newest)))

@@ -5,7 +5,7 @@
 //! owners of things that a message names, and `elsewhere` failures of others. `ending` finds the lines about the end of
 //! a program, `child_signals` signals that ended child processes, and `cuda_errors` numbers of CUDA errors. `versions`
 //! finds versions that do not match, `placeholders` names that were not replaced, `hints` hints about more output, and
-//! `subjects` the finding that a message is about.
+//! `subjects` the finding that a message is about. `waiting` contains known texts about pods that wait for a node.
 
 pub(crate) mod child_signals;
 pub(crate) mod cuda_errors;
@@ -19,3 +19,4 @@ pub(crate) mod placeholders;
 pub(crate) mod shapes;
 pub(crate) mod subjects;
 pub(crate) mod versions;
+pub(crate) mod waiting;

@@ -29,9 +29,6 @@ mod start;
 mod subject_owner;
 mod unresolved_cdi;
 
-#[cfg(test)]
-pub(crate) use scheduling::stage_of;
-
 use jiff::{SignedDuration, Timestamp};
 
 use crate as diagnosis;

@@ -7,7 +7,6 @@ use syringe_core::facts::topology::{GpuTopology, NearGpu, NicPort, Topology};
 use syringe_core::report::{Problem, Section};
 use syringe_core::text::clean;
 
-use crate::explanation::causes::stage_of;
 use crate::explanation::explain;
 use crate::explanation::tests::{
     Cause, Certainty, ContainerFacts, ContainerState, Diagnosis, KernelEvent, OWN_GPU, PodEvent, PodFacts, Report,
@@ -18,6 +17,7 @@ use crate::finding::{Action, Finding, Scope};
 use crate::messages::elsewhere;
 use crate::messages::phrases::{Part, known};
 use crate::messages::shapes::read;
+use crate::messages::waiting;
 
 /// Creates a pod whose container ended with this exit code and termination message.
 fn ended_with(code: i32, words: &str) -> PodFacts {
@@ -382,7 +382,7 @@ fn judge(message: &str, report: &Report) {
         let of_others = part == Part::Program && elsewhere::read(message).is_some();
         // The kubelet writes its own words in front of the message.
         let is_read = read(message).is_some() || read(&format!("x: {message}")).is_some();
-        let of_stage = part == Part::Scheduler && stage_of(message).is_some();
+        let of_stage = part == Part::Scheduler && waiting::known(waiting::Kind::Stage, message).is_some();
         if known(part, message).is_some() || is_read || of_others || of_stage {
             continue;
         }

@@ -21,7 +21,7 @@ pub struct FabricNode {
     /// Cluster UUID and clique: nodes with the same value share a fabric.
     fabric: Box<str>,
     events: Vec<Event>,
-    /// Start of the period in which all events of the node are known.
+    /// Start of the period whose events are all known.
     log_from: Option<Timestamp>,
 }
 

@@ -1,5 +1,4 @@
-//! `SaveArgs`, `save`: the command `gpu-syringe save`.
-//! It reads nodes and Kubernetes objects, as the tools do, and writes them into an archive.
+//! `SaveArgs`, `save`: the command `gpu-syringe save`, which writes reports of nodes and Kubernetes objects into an archive.
 
 use std::collections::BTreeSet;
 use std::mem::take;

@@ -1,5 +1,4 @@
-//! `Consent`: what one call needs for the consent of the user: the prompt, the tokens, the answer of the host's user, and an open
-//! question.
+//! `Consent`: the prompt, the tokens, the answer of the host's user, and an open question, for the consent to the action of one call.
 
 use std::sync::{Arc, Mutex, PoisonError};
 

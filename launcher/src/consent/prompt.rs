@@ -1,4 +1,4 @@
-//! The trait `Prompt`, which asks a person for consent to a plan; `AlwaysYes` (`--yes`); `NoPrompt`; possible answers.
+//! `Prompt`: the trait that asks a person for consent to a plan. `AlwaysYes` (`--yes`), `NoPrompt`: prompts. `ConsentAnswer`: the answers.
 
 use futures_util::future::BoxFuture;
 

@@ -79,7 +79,7 @@ pub(crate) struct ParallelReads<'a> {
     pub(crate) command: &'a ReadCommand,
     /// The DaemonSets of the cluster. They are listed once for all nodes.
     pub(crate) daemon_sets: Option<&'a Result<Vec<DaemonSet>, Failure>>,
-    /// The nodes on which the probe also asks NCCL in a pod.
+    /// The nodes on which the probe also queries NCCL in a pod.
     pub(crate) ask_nccl: &'a BTreeMap<String, PodUid>,
 }
 
@@ -196,7 +196,8 @@ impl ParallelReads<'_> {
 mod tests {
     use super::*;
 
-    /// The processes of a job could otherwise hide their node: their answer to NCCL's question could end the probe.
+    /// Otherwise, the processes of a job could hide their node, because their response to the NCCL query could end the
+    /// probe.
     #[test]
     fn a_node_without_a_report_is_read_again_after_any_failure() {
         let failure = || Failure::new("Probing", "the container was ended (OOMKilled)", "");

@@ -47,7 +47,7 @@ const NCCL: &str = "nccl";
 const NOT_ASKED: &str = "NCCL in the job was not asked; to allow the question, use --ask-nccl";
 const NO_TIME: &str =
     "NCCL in the job was not asked: there was not enough time, or the probe or its policy does not permit the question";
-/// Maximum number of pods in which NCCL is asked.
+/// Maximum number of pods in which NCCL is queried.
 const ASKED: usize = 2;
 const WHAT: &str = "Reading the nodes of the job";
 
@@ -56,7 +56,7 @@ struct NodePart {
     observed: BTreeMap<usize, Observed>,
     /// The explanation of the pod in the worst state, if that pod is on the node.
     worst: Option<Explanation>,
-    /// Whether NCCL was asked.
+    /// Whether NCCL was queried.
     has_nccl: bool,
     /// Why no probe ran.
     unread: Option<String>,
@@ -99,7 +99,7 @@ pub(crate) async fn read_job(
     if let Some(same) = members.iter().find(|member| member.pod.name == worst.name) {
         worst.log_lines.clone_from(&same.pod.log_lines);
     }
-    // The events of the owner say why a pod of the job does not exist.
+    // The events of the owner contain the reason why a pod of the job does not exist.
     if let Some(first) = members.first_mut().filter(|_| !missing.is_empty()) {
         let refused = events::of_failed_creates(connection, &worst.namespace).await.unwrap_or_default();
         let of_owner = refused.into_iter().filter(|refused| owners.contains(&refused.name));
@@ -146,8 +146,8 @@ pub(crate) async fn read_job(
         ask_nccl: &ask_nccl,
     };
     let mut outcomes = reads.run(objects, &summarise).await;
-    // An older policy or an older probe may reject the command with the question to NCCL. Also, the processes of the
-    // job must not be able to hide their node. So the node is read again without the question after any failure.
+    // An older policy or an older probe may reject the command with the NCCL query. Also, the processes of the job must
+    // not be able to hide their node. So the node is read again without the query after any failure.
     let has_failed = |node: &Node| {
         outcomes
             .iter()
@@ -291,8 +291,8 @@ async fn read_logs(connection: &Connection, members: &mut [Member]) {
     }
 }
 
-/// Returns the nodes on which NCCL is asked, with the pod on each. Every process of a job answers for all processes, so
-/// one pod is sufficient. A second pod is asked because the processes of the first pod may be stopped.
+/// Returns the nodes on which NCCL is queried, with the pod on each node. Every process of a job responds for all
+/// processes, so one pod is sufficient. A second pod is queried because the processes of the first pod may be stopped.
 fn pods_to_ask(members: &[Member], on_nodes: &BTreeMap<String, Vec<usize>>) -> BTreeMap<String, PodUid> {
     let runs = |pod: &PodFacts| pod.phase == "Running" && pod.running().next().is_some();
     let running: Vec<&PodFacts> = members.iter().map(|member| &member.pod).filter(|pod| runs(pod)).collect();

@@ -1,4 +1,4 @@
-//! Modules for the admission policies of a set-up.
+//! Modules for the admission policies of a set-up: the image that a policy admits, and the values that an administrator sets.
 //! Functions and constants for the names of the policies and their variables.
 
 pub(crate) mod admitted_image;

@@ -1,5 +1,4 @@
-//! `GetGpuHealth`, `HealthSection`: the tool `get_gpu_health`: the health of all GPU nodes, or of one node with the score of each
-//! GPU and the points that it lost.
+//! `GetGpuHealth`, `HealthSection`: the tool `get_gpu_health`: health of all GPU nodes, or of one node with the score of each GPU.
 
 use diagnosis::health::Health;
 use schemars::JsonSchema;

@@ -128,7 +128,7 @@ fn growth(sample: &Sample) -> String {
     if all.is_empty() { "nothing".to_owned() } else { all.join("; ") }
 }
 
-/// Returns what the GPU did in the window, as text.
+/// Returns the activity of the GPU in the window, as text.
 fn activity(activity: &Activity) -> String {
     let shares = [
         ("SM", activity.sm_percent),

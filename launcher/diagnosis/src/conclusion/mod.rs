@@ -1,5 +1,4 @@
-//! Modules that conclude from all findings: merged findings, plans, health, stages, summary, contradictions,
-//! and facts that are unknown or were not checked.
+//! Modules that conclude from all findings: merged findings, plans, health, stages, summary, contradictions, unknown and unchecked facts.
 
 pub(crate) mod contradictions;
 pub(crate) mod health;

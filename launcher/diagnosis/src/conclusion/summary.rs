@@ -277,7 +277,7 @@ fn undecided(node: &Node<'_>, concluded: &[Concluded]) -> String {
     if parts.is_empty() {
         return "No section could be read.".to_owned();
     }
-    // Headlines are sentences.
+    // Each part becomes a sentence, so it begins with a capital letter.
     let sentences: Vec<_> = parts.iter().map(|part| evidence::capitalized(part)).collect();
     format!("The node cannot be called healthy, because not enough was read. {}.", sentences.join(". "))
 }

@@ -1,5 +1,4 @@
-//! Modules with the input of the rules: node, GPUs, boards, layers, processes, runtimes, platform, kernel events,
-//! driver and NVIDIA's stack.
+//! Modules with the input of the rules: node, GPUs, boards, layers, processes, runtimes, platform, kernel events, driver, NVIDIA's stack.
 
 pub(crate) mod absent;
 pub(crate) mod boards;

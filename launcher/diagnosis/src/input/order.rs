@@ -117,7 +117,7 @@ const WRITES_WITHIN: SignedDuration = SignedDuration::from_mins(2);
 pub(crate) fn older(node: &Node<'_>) -> Vec<(Severity, String)> {
     let older = EDGES.iter().filter_map(|edge| {
         let (own, base) = (time(node, edge.component)?, time(node, edge.base)?);
-        // If Fabric Manager registered the GPUs, it knows them.
+        // If all GPUs are registered, the start order of Fabric Manager had no effect.
         if edge.component == FABRIC_MANAGER && all_registered(node) {
             return None;
         }

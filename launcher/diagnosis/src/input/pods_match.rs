@@ -10,8 +10,8 @@ use std::collections::BTreeSet;
 use crate::input::node::Node;
 use crate::input::processes::is_service;
 
-/// If the pods of all processes are missing, and they are at least this number, the list of pods is of another time or
-/// node. It is less likely that a process of each of them outlived its pod.
+/// If GPU processes of at least this many pods have no pod in the API, the list of pods is from another time or node.
+/// It is unlikely that a process of each of these pods outlived its pod.
 const SEVERAL: usize = 3;
 
 /// Numbers of pods and processes without a match.

@@ -53,7 +53,7 @@ pub(crate) enum StuckReason<'a> {
 
 /// Returns why the process is stuck: the kernel reports its task as blocked, or a GPU of the process is lost or hangs.
 pub(crate) fn stuck_reason<'a>(node: &Node<'a>, process: &GpuProcess) -> Option<StuckReason<'a>> {
-    // The line of the kernel shows how long a task has waited, and not where. The wait channel shows the place.
+    // The kernel line shows how long a task has waited. Only the wait channel shows where the task waits.
     let hung = node.timeline.of_kind(Kind::HungTask).find(|event| is_blocked(node, process, event));
     let of_host = |event: &KernelEvent| tasks_of_host(node).any(|task| is_together(task, event));
     if let Some(event) = hung.filter(|event| !waits_outside_driver(process) && !of_host(event)) {

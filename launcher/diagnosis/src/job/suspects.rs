@@ -35,7 +35,7 @@ pub(super) struct Found {
     pub(super) failed: usize,
     /// Number of pods whose node is not Ready, or that are being deleted while the others are not.
     pub(super) lost: usize,
-    /// Whether several pods failed at about the same time, and each of them only reports the failure of another one.
+    /// Whether several pods failed at about the same time, and each of them only reports the failure of another pod.
     pub(super) all_blame: bool,
     /// The message with which all failed pods ended, if it is the same for all.
     pub(super) failed_alike: Option<String>,
@@ -295,16 +295,16 @@ fn failures(members: &[Member], waits: &[usize]) -> Vec<(usize, Option<Timestamp
     failed
 }
 
-/// Reasons of a container or pod that ended without words of its program.
+/// Reasons of containers and pods whose program ended without a message.
 const WITHOUT_WORDS: [&str; 7] =
     ["OOMKilled", "Evicted", "DeadlineExceeded", "StartError", "ContainerCannotRun", "NodeShutdown", "Preempting"];
 /// Exit code of a program that SIGSEGV ended.
 const SEGMENTATION_FAULT: i32 = 139;
-/// Lines that say only that a program ends, after the line with the reason.
+/// Lines that follow the line with the reason and only report the end of the program.
 const CLOSING: [&str; 3] = ["terminate called", "Aborted", "Fatal Python error: Aborted"];
 
-/// Returns whether the pod has a reason of its own for its end at this time: it was lost, Kubernetes or the kernel
-/// ended it, or its program reports an error that is not about another pod.
+/// Returns whether the pod has its own reason for its end at this time: it was lost, Kubernetes or the kernel ended it,
+/// or its program reports an error that is not about another pod.
 fn is_own(member: &Member, at: Option<Timestamp>) -> bool {
     let of_pod = member.pod.reason.as_deref();
     let reasons = || failure(member).map(|end| end.reason).into_iter().chain(of_pod);
@@ -326,7 +326,7 @@ fn completed(members: &[Member], failed: usize, at: Option<Timestamp>) -> Option
     ended.max_by_key(|(_, at)| *at)
 }
 
-/// Returns the line of its log or message that reports why a program ended.
+/// Returns the line of the pod's log or termination message that reports why the program ended.
 fn last_line(member: &Member) -> Option<&str> {
     let is_closing = |line: &&str| CLOSING.iter().any(|start| line.starts_with(start));
     let of_log = || member.pod.log_lines.iter().map(String::as_str);
@@ -340,7 +340,7 @@ fn last_words(member: &Member) -> Option<String> {
     last_line(member).map(evidence::reason)
 }
 
-/// Returns whether the program reports only that another rank, node or service failed, and no CUDA error of its own.
+/// Returns whether the program only reports the failure of another rank, node or service, and no CUDA error.
 fn blames_others(member: &Member) -> bool {
     if member.pod.log_lines.iter().any(|line| cuda_errors::is_about_one(line)) {
         return false;
@@ -355,14 +355,15 @@ fn blames_others(member: &Member) -> bool {
     elsewhere::read(&text).is_some() || by_phrase()
 }
 
-/// Returns the position of the first failure. If it only reports that others failed, returns a failure soon after it
-/// that has a reason of its own, and nothing if all failures only report this.
+/// Returns the position of the first failure, among the failures within a short time, that has its own reason. If none
+/// of them has a reason, returns the first failure only if it is the only one, or if a pod without a log or a completed
+/// pod may be the cause.
 fn first_failure(members: &[Member], failures: &[(usize, Option<Timestamp>)]) -> Option<usize> {
     let (_, start) = failures.first()?;
     let soon = failures.iter().take_while(|(_, at)| at.zip(*start).is_none_or(|(at, start)| at <= start + FOLLOWS));
     let soon: Vec<_> = soon.collect();
     let own = soon.iter().position(|(member, at)| is_own(&members[*member], *at));
-    // A pod without a log may have an error of its own.
+    // A pod without a log may have its own error.
     let unknown = || soon.iter().any(|(member, _)| last_words(&members[*member]).is_none());
     let (first, at) = failures[0];
     own.or_else(|| (soon.len() == 1 || unknown() || completed(members, first, at).is_some()).then_some(0))

@@ -119,7 +119,7 @@ fn a_kill_without_words_is_the_first_failure_and_no_pod_without_a_log_is_alike()
     }
     let answer = explain_job(&pods, &[]);
     assert_eq!(named(&answer)[0], (Suspicion::FailedFirst, vec!["2"]), "{answer:#?}");
-    // Without the kill, all have the same error, and the line of abort() is not it.
+    // Without the kill, all pods report the same error. The line of abort() is not this error.
     pods[2] = job(4).swap_remove(2);
     let answer = explain_job(&pods, &[]);
     assert!(answer.summary.contains("same message (\"CUDA error: unspecified launch failure"), "{}", answer.summary);
@@ -142,7 +142,7 @@ fn a_pod_on_a_node_that_is_not_ready_and_a_deleted_pod_fail_at_that_time() {
     fail(&mut pods[0], 130, 1, LOST);
     pods[1].pod.deleted = Some(at(120));
     assert!(explain_job(&pods, &[]).summary.contains("was deleted first: deletion requested"));
-    // Someone deletes the whole job.
+    // The whole job is being deleted.
     pods.iter_mut().for_each(|pod| pod.pod.deleted = Some(at(120)));
     assert!(!explain_job(&pods, &[]).summary.contains("deleted first"));
 }
@@ -163,7 +163,7 @@ fn pods_that_all_blame_another_one_have_no_first_failure_and_wait_for_the_missin
     let answer = explain_job(&pods, &[2]);
     assert!(answer.summary.contains("no pod with index 2. Its controller could not create it: exceeded quota: gpu."));
     assert!(answer.action.text.contains("missing pods"), "{}", answer.action.text);
-    // A CUDA error is an own error, although NCCL reports it beside errors of other ranks.
+    // A CUDA error of the program is its own reason, even if NCCL reports it together with errors of other ranks.
     pods[2].pod.log_lines.insert(0, "NCCL WARN Cuda failure 719 'unspecified launch failure'".into());
     assert_eq!(named(&explain_job(&pods, &[]))[0], (Suspicion::FailedFirst, vec!["3"]));
 }
@@ -176,7 +176,7 @@ fn a_pod_that_ended_without_an_error_is_the_end_that_the_others_lost() {
     pods[0].pod.phase = "Succeeded".into();
     let answer = explain_job(&pods, &[]);
     assert!(answer.summary.contains("Rank 0 (pod train-0, node gpu-0) ended first, without an error"), "{answer:#?}");
-    // A pod with an error of its own lost nothing.
+    // A pod with its own error did not fail because another pod ended.
     fail(&mut pods[1], 130, 1, "ValueError: x");
     assert_eq!(named(&explain_job(&pods, &[]))[0].1, ["1"]);
 }

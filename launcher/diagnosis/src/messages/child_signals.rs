@@ -1,5 +1,4 @@
-//! `ChildSignal`, `read`: the signal that ended a child process, and the rank of the process,
-//! as torchrun, accelerate, DeepSpeed and Python report them.
+//! `ChildSignal`, `read`: the signal that ended a child process, and its rank, from torchrun, accelerate, DeepSpeed or Python.
 //!
 //! The launcher only reports that its child ended. The child itself has no last message, because the kernel ended it.
 

@@ -1,5 +1,4 @@
-//! `read`, `read_report`: find the line that reports that a program ended because something else failed or ended it:
-//! another process, rank, node or service.
+//! `read`, `read_report`: find the line of a message that reports the failure of another process, rank, node or service.
 //!
 //! Such a program only reports the failure, so it is not known whether the program or its GPU is the cause. Only the
 //! last message of the program counts, because a program can quote an earlier message and then end for another reason.

@@ -58,7 +58,8 @@ pub(crate) fn about_on<'t>(texts: impl IntoIterator<Item = &'t str>, os: Option<
     for text in texts {
         let text = &*without_hints(text);
         let lower = text.to_ascii_lowercase();
-        // The reason follows the last colon. The words before it only name the reporter of the reason.
+        // The reason follows the last colon. The words before the colon only name the component that reports the
+        // reason.
         let reason = lower.rfind(": ").map_or(0, |at| at + 2);
         let places = OWNERS.iter().enumerate().filter_map(|(rank, owner)| Some((rank, owner, owner.place(&lower)?)));
         let places: Vec<(usize, &Owner, (usize, usize))> = places.collect();
@@ -157,7 +158,7 @@ fn token(text: &str, at: usize) -> String {
     let start = text[..at].rfind(ENDS).map_or(0, |place| place + 1);
     let rest = &text[at..];
     let end = at + rest.find(ENDS).unwrap_or(rest.len());
-    // A runtime writes the path on the node of a file in the container.
+    // A container runtime prints the path of a file on the node. The path in the container follows `/rootfs/`.
     let start = text[start..at].rfind(ROOT).map_or(start, |root| start + root + ROOT.len() - 1);
     let start = (start..=at).find(|place| text.is_char_boundary(*place)).unwrap_or(at);
     clean(text[start..end].trim_matches([':', '.', '@']), MAX_NAME)

@@ -267,7 +267,7 @@ impl Phrase {
         self.what.contains("finds no GPU")
     }
 
-    /// Returns whether the phrase says that the program uses another number of GPUs than it has.
+    /// Returns whether the phrase states that the program uses more or fewer GPUs than it has.
     pub(crate) fn is_about_number_of_gpus(&self) -> bool {
         self.what.contains("another number of GPUs")
     }

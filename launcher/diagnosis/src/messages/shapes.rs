@@ -271,12 +271,12 @@ fn is_marked(line: &str, levels: &[&str], letters: &[char]) -> bool {
     klog || words.any(|(at, word)| !word.is_empty() && is_mark(at, word))
 }
 
-/// Returns the position of a part of a text in this text.
+/// Returns the byte position of a part within its text.
 fn offset_in(text: &str, part: &str) -> usize {
     (part.as_ptr() as usize).saturating_sub(text.as_ptr() as usize)
 }
 
-/// Returns the end of a message without a shape.
+/// Returns the innermost error of a message that has no known shape: the end of the message.
 pub(crate) fn words_of(message: &str) -> String {
     let message = undecorated(message);
     innermost(&message, message.len(), message.len(), MAX_WORDS)
@@ -351,11 +351,11 @@ fn of_json(line: &str) -> Option<String> {
     (!texts.is_empty()).then(|| texts.join(": "))
 }
 
-/// Words with which containerd reports that a program of the runtime ended, and that its log has no error.
+/// Text between the name of the program that containerd called and the exit status of this program.
 const ENDED: &str = "did not terminate successfully: ";
 
-/// Returns a message without the note of containerd that the file with the error of the runtime is not there: the
-/// output of the runtime, which follows the note, has the error.
+/// Removes containerd's note about a program of the runtime that ended. The note is followed by the output of the
+/// program, which contains the error.
 pub(crate) fn without_note(message: &str) -> &str {
     let output = message.split_once(ENDED).and_then(|(_, rest)| rest.split_once(": ")).map(|(_status, output)| output);
     output
@@ -375,7 +375,7 @@ fn without_prefix(message: &str) -> &str {
             return rest.trim_end().trim_end_matches([quote, '}']).trim_end_matches("\\n");
         }
     }
-    // The place in the source file, after which glog and klog print the message:
+    // glog and klog print the message after the position in the source file:
     // `E1121 02:40:02.611072       1 main.go:173] message`.
     if let Some((_, rest)) = message.split_once("] ").filter(|(head, _)| is_source_line(head)) {
         return rest;
@@ -435,7 +435,7 @@ pub(crate) fn inner_error(rest: &str) -> Option<&str> {
     (words.count() >= MIN_WORDS).then_some(inner)
 }
 
-/// Maximum length of the innermost error of a message when it is searched.
+/// Maximum length of the innermost error that [`core`] returns.
 const MAX_CORE: usize = 600;
 
 /// Returns the innermost error of a message: the part around its shape, or else its end.

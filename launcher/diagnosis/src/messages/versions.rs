@@ -46,7 +46,7 @@ impl Pair {
     }
 }
 
-/// Returns the last two versions in these lines that do not match, according to the lines.
+/// Returns the last two versions that these lines report as a mismatch.
 pub(crate) fn pair<'l>(lines: impl IntoIterator<Item = &'l str>) -> Option<Pair> {
     let lines: Vec<&str> = lines.into_iter().map(str::trim).collect();
     let has = |line: &str, words: &[&str]| {

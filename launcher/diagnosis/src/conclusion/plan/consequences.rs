@@ -1,4 +1,4 @@
-//! Parts of a plan: `urgency`, `rma`, `return_step`, `stuck` (processes), `if_pod_deleted`, `results` (are they valid?).
+//! Parts of a plan: `urgency`, `rma`, `return_step`, `stuck` (processes), `if_pod_deleted`, `results` (whether results are valid).
 
 use crate::conclusion::plan::{SHOWN, urgent, wants, wants_reset};
 use crate::evidence;

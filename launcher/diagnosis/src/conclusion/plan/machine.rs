@@ -1,5 +1,4 @@
-//! `adapt`: adapts the actions of all findings and plans to a virtual machine, to a node that another system repairs,
-//! and to a node that is being removed.
+//! `adapt`: adapts actions and plans to a virtual machine, to a node that another system repairs, and to a node that is being removed.
 //!
 //! The rules assume a physical machine that no other system repairs. This module replaces their texts for other
 //! machines.

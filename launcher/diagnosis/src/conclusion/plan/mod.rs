@@ -81,7 +81,7 @@ fn complete(node: &Node<'_>, drafts: &[Draft], plan: &mut Plan) {
     }));
 }
 
-/// If work still runs after this time, the fault does not end it.
+/// If work still runs after this time, the fault does not end the work.
 const OUTLIVED: SignedDuration = SignedDuration::from_hours(1);
 
 /// Returns whether a fault that is not fatal occurred long ago and its GPU still responds. The work on the GPU may then

@@ -1,5 +1,4 @@
-//! `of`, `half_requests`: reasons why a pod cannot be scheduled that the message of the scheduler does not contain:
-//! pods that use the GPUs, a bound device, or an incomplete request.
+//! `of`, `half_requests`: reasons that the scheduler's message lacks: pods that use the GPUs, a bound device, an incomplete request.
 
 use crate::explanation::causes::Case;
 use syringe_core::facts::kubernetes::pod::{BoundDevice, GpuHolder, HolderRelation};
@@ -10,7 +9,7 @@ const MAX_NAME: usize = 253;
 /// Maximum number of pods that are listed.
 const NAMED: usize = 3;
 
-/// A reason that the messages do not contain, and the advice.
+/// A reason why the pod is not scheduled, and the advice. The messages of the pod do not contain the reason.
 pub(super) struct Blocker {
     pub(super) what: String,
     pub(super) advice: String,

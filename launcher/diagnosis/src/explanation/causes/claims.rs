@@ -201,10 +201,10 @@ pub(super) fn join(case: &Case<'_>, explanation: &mut Explanation) {
     }
 }
 
-/// Findings about the pod of a DaemonSet on the node.
+/// Prefix of the ids of findings about the pod of a DaemonSet on the node.
 const OF_DAEMON: &str = "daemonset-pod-";
 
-/// Words in the paths of sockets that name no server.
+/// Words in socket paths that do not identify the server.
 const OF_SOCKETS: [&str; 9] =
     ["kubelet", "plugin", "plugins", "device", "socket", "sock", "registry", "containerd", "nvidia"];
 

@@ -155,8 +155,8 @@ pub(crate) fn first_cause(
 /// Minimum time for which a restarted container must run before its earlier end is reported as past.
 const STEADY: SignedDuration = SignedDuration::from_mins(10);
 
-/// Changes the explanation of an earlier end of a container to the past. Conditions: the pod is Ready, its container
-/// has run longer than before that end, and only this end explains the pod.
+/// Rewords the explanation of an earlier end of a container in the past tense. Conditions: the pod is Ready, its
+/// container has run longer than before that end, and only this end explains the pod.
 fn tell_as_past(
     case: &Case<'_>,
     on_node: &PodOnNode,

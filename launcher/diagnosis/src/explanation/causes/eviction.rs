@@ -446,7 +446,7 @@ const MAX_REQUEST: usize = 200;
 /// Maximum time between a request to end a pod and the end of its container.
 const ON_REQUEST: SignedDuration = SignedDuration::from_mins(5);
 
-/// Parts of the words with which controllers report that they end a pod or its node.
+/// Parts of words in the messages of controllers that end a pod or its node.
 const ENDINGS: [&str; 13] = [
     "evict",
     "preempt",

@@ -11,7 +11,7 @@ use crate::messages::shapes;
 use syringe_core::facts::kubernetes::pod::{ContainerFacts, ContainerState, PodEvent};
 use syringe_core::text::{clean, clean_keeping_end};
 
-/// Number of characters at the end of a message that identify it.
+/// Number of characters at the end of a message by which the message is recognized.
 const RECOGNIZED: usize = 60;
 /// Maximum number of events that are quoted in addition to the evidence of a cause.
 const MAX_WARNINGS: usize = 2;

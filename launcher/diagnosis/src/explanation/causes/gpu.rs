@@ -1,5 +1,5 @@
-//! `error_of_its_gpu`, `broken_driver`, `broken_node`, …: causes from kernel events and findings: a failed GPU,
-//! the driver, the node, exhausted GPU memory, or GPU code of the program.
+//! `error_of_its_gpu`, `broken_driver`, `broken_node`, …: causes in the GPU, driver or node, full GPU memory, or the program's GPU code.
+//! The evidence is kernel events and findings.
 //!
 //! An event is a cause only if it precedes the end of the container and matches it: the device is the same, the event
 //! occurred while the failed container ran, and, if the error affects one process only, the process is the same. Other

@@ -1,5 +1,4 @@
-//! `why_without_driver`, `hiding_variable`, `doubt`, …: settings of a container because of which NVIDIA's runtime may not
-//! add the GPUs and the driver.
+//! `why_without_driver`, `hiding_variable`, `doubt`, …: container settings that can stop NVIDIA's runtime from adding GPUs and driver.
 //!
 //! NVIDIA's runtime adds GPUs and driver if one of its handlers starts the container, and if the container asks for
 //! GPUs in an accepted way. It can ask by a request. It can also ask by the variable `NVIDIA_VISIBLE_DEVICES` if it is

@@ -18,8 +18,8 @@ use syringe_core::report::Section;
 /// A device plugin usually registers within this time after the boot of its node.
 const AFTER_BOOT: SignedDuration = SignedDuration::from_mins(20);
 
-/// Findings that make a device plugin fail for every pod of the node, because the plugin cannot read the topology of
-/// the GPUs from NVML.
+/// Ids of findings about lost GPUs. A device plugin fails for every pod of such a node, because it cannot read the
+/// topology of the GPUs from NVML.
 const LOST: [&str; 4] = ["gpu-off-bus", "gpu-lost", "gpu-unresponsive", "gpu-cannot-be-opened"];
 
 /// The finding about a kubelet that rejects pods because of allocations of deleted pods. Such allocations alone are no

@@ -1,4 +1,4 @@
-//! `add`: adds to the explanation of a pod the states, logs and actions of the other pods to which its problem leads.
+//! `add`: adds to the explanation of a pod the states, logs and actions of linked pods: of its job, or named in its messages.
 
 use crate::explanation::causes::{Case, MAX_EVIDENCE, NOT_IDENTIFIED};
 use crate::explanation::types::{Cause, Certainty, Explanation};
@@ -39,7 +39,7 @@ pub(super) fn add(case: &Case<'_>, explanation: &mut Explanation) {
         explanation.summary = clean_keeping_end(&format!("{summary}; {words}."), MAX_SUMMARY);
         actions.extend(action_of(one));
     }
-    // If a pod is named in the message and fails, it is the direct cause.
+    // A failed pod that the message names is the direct cause.
     let fails = told.iter().any(|one| one.fails && !only_waits(one));
     if explanation.cause == Cause::Unknown && fails {
         (explanation.cause, explanation.certainty) = (Cause::Cluster, Certainty::Likely);
@@ -91,7 +91,7 @@ fn told_of(linked: &LinkedPod) -> Told {
     told
 }
 
-/// The words of an advice for a pod that waited for another pod.
+/// Start of the advice for a pod that only waited for another pod.
 const ONLY_WAITED: &str = "This pod only waited";
 
 /// Returns whether a linked pod waited for another pod, too.

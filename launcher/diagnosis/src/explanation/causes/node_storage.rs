@@ -1,7 +1,7 @@
 //! `explain`: explains a container that cannot start because a disk of its node is read-only, full or broken.
 //!
-//! The folders of the kubelet, the container runtime and the network plugins are on the disks of the node. Because the
-//! program has not started, it is not the program that writes to these folders.
+//! The folders of the kubelet, the container runtime and the network plugins are on the disks of the node. A program
+//! that has not started cannot have written to these folders.
 
 use crate::explanation::causes::{Case, finding_quote, start};
 use crate::explanation::types::{Cause, Certainty, Explanation};

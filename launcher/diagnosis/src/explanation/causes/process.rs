@@ -441,7 +441,7 @@ pub(crate) fn program_ended(case: &Case<'_>) -> Option<Explanation> {
     };
     let reading = said(case, message);
     let near = case.on_node.node_events.iter().filter(|event| !is_teardown(event)).collect::<Vec<_>>();
-    // These two signals are sent by another process.
+    // Another process sends these two signals.
     let sent = matches!(exit_code, 137 | 143);
     // An unknown message about GPU software may be about the GPU, the node or the program.
     let in_log = case.pod.log_lines.iter().map(String::as_str).chain(case.log_on_node());

@@ -122,7 +122,7 @@ pub(crate) fn said_by_the_program(case: &Case<'_>) -> Option<Explanation> {
         .with_evidence(quotes(&elsewhere).into_iter().map(|line| format!("elsewhere on its node: {line}")))
         .with_evidence(before_its_end(case))
         .with_action(phrase.code, advice());
-    // What the message is about is often a value of the specification.
+    // A message is often about a value in the specification of the container.
     let told = format!("{text} {}", phrase.action);
     let settings = if finding.is_none() { injection::settings_named_in(case, &told) } else { Vec::new() };
     let requested = Some(case.pod.gpus_requested).filter(|count| *count > 0 && phrase.is_about_number_of_gpus());

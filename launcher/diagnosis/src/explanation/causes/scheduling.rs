@@ -44,8 +44,8 @@ fn no_new_node(case: &Case<'_>, of_scheduler: &str) -> Option<NoNewNode> {
     })
 }
 
-/// Returns the clause of a message with this byte. A mark without a space after it, as in JSON or a URL, ends no
-/// clause.
+/// Returns the clause of a message that contains the byte at this position. A delimiter without a space after it, as in
+/// JSON or a URL, does not end a clause.
 fn clause_at(message: &str, at: usize) -> &str {
     let start = ["; ", ": "].iter().filter_map(|mark| Some(message[..at].rfind(mark)? + mark.len())).max();
     let end = message[at..].find("; ").map_or(message.len(), |end| at + end);
@@ -168,8 +168,8 @@ fn only_warnings(case: &Case<'_>, reported: &[&PodEvent]) -> Explanation {
     }
 }
 
-/// Explains a pod or job that a controller does not let start. `what`: the controller, `advice`: where the reason is if
-/// no message contains it.
+/// Explains a pod or job that a controller does not start. `what`: the controller. `advice`: where to find the reason
+/// if no message contains it.
 pub(super) fn held_back(case: &Case<'_>, what: String, advice: &str) -> Explanation {
     let reported = reported_beside(case, NO_MESSAGE);
     let known = reported.iter().find_map(|event| phrases::known(Part::Scheduler, &event.message));

@@ -1,5 +1,4 @@
-//! `add`: adds to the action of an explanation the owner of the thing that the message names:
-//! an argument, a variable, a volume, a folder of hooks, or the platform.
+//! `add`: adds the owner of a named argument, variable, volume, hook folder or platform to the action of an explanation.
 //!
 //! Only lines about errors count, because a program also prints its settings.
 
@@ -41,7 +40,7 @@ pub(super) fn add(case: &Case<'_>, explanation: &mut Explanation) {
     let specs = case.pod.specs.iter().filter(|spec| failed.is_none_or(|name| spec.name == name));
     let of_spec = specs
         .filter_map(|spec| argument(spec, &lines).or_else(|| variable(spec, &lines)).or_else(|| volume(spec, &lines)));
-    // A variable that the explanation names replaces other reasons.
+    // If the summary already names a variable that hides the GPUs, no other reason is added.
     let is_named = injection::hiding_variable(case, &text).is_some_and(|one| explanation.summary.contains(&one));
     // A missing request of the container has priority over other ways to get a GPU.
     let is_request = explanation.action.code == ActionCode::ChangeRequest;

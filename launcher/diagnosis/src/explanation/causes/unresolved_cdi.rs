@@ -1,7 +1,7 @@
 //! `why_unresolved`: finds out from the node's CDI specifications why the container runtime does not find a device.
 //!
 //! The error message names the device, so this module does not check who uses CDI on the node. The specifications may
-//! have changed since the error: if a specification defines the device now, it is not the reason.
+//! have changed since the error. A specification that defines the device now is not the reason.
 
 use syringe_core::facts::cdi::{Cdi, CdiSpec};
 use syringe_core::text::clean;

@@ -1,4 +1,4 @@
-//! Tests of conclusions that no table row may draw: for components of the GPU stack, from logs of ready containers, from scheduler reasons.
+//! Tests that rows of the phrase table lead to no wrong action: for GPU stack components, logs of ready containers, scheduler reasons.
 
 use crate::explanation::tests::{
     Cause, ContainerFacts, ContainerState, PodFacts, cause_of, explain, failed, node, running,
@@ -19,7 +19,7 @@ fn ended_with(message: &str) -> PodFacts {
     pod
 }
 
-/// Returns containers that get the driver in another way than by a request.
+/// Returns specifications of containers that get the driver without a GPU request.
 fn specs() -> [ContainerSpec; 4] {
     let spec = || ContainerSpec { name: "main".into(), ..ContainerSpec::default() };
     let mounted = |path: &str, volume: &str| vec![(path.to_owned(), volume.to_owned())];

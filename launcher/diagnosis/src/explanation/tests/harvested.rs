@@ -1,4 +1,4 @@
-//! Tests of messages that were collected from the sources of the software of GPU clusters: the answer names what they are about.
+//! Tests of messages from the source code of GPU cluster software (`cluster.tsv`): the explanation names the subject of each message.
 
 use syringe_core::facts::host::Host;
 use syringe_core::facts::kubernetes::node::{KubernetesFacts, NvidiaPod};
@@ -47,7 +47,7 @@ fn unscheduled(message: &str) -> PodFacts {
     PodFacts { message: Some(message.into()), ..pod }
 }
 
-/// Returns a pod to which a message arrives in this way.
+/// Creates a pod with this message. `way`: where Kubernetes reports the message (state, event, condition, termination).
 fn pod(way: &str, message: &str) -> PodFacts {
     match way {
         "create" => waits("CreateContainerError", message),
@@ -102,7 +102,7 @@ fn answer(way: &'static str, message: &str) -> Answer {
     Answer { text, is_certain: explained.certainty == Certainty::Certain }
 }
 
-/// Returns the answer without the words that it quotes from the message.
+/// Returns the answer without the text that it quotes from the message.
 fn unquoted(text: &str, message: &str) -> String {
     let mut rest = text.to_owned();
     for (start, _) in text.match_indices('"').collect::<Vec<_>>().into_iter().rev() {
@@ -128,7 +128,7 @@ fn harvested_messages_have_their_answer() {
     for row in rows(TABLE) {
         let [source, way, message, expected] = row[..] else { panic!("{row:?}") };
         let answer = answer(way, message);
-        // An answer that only quotes the message can be right by what it says to check.
+        // If the answer only quotes the message, the action must contain the expected words.
         let told = match answer.text.split_once(" >> ") {
             Some((cause, action)) if cause.contains("cause not identified") || cause.contains("its log says") => action,
             _ => &answer.text,
@@ -136,7 +136,7 @@ fn harvested_messages_have_their_answer() {
         let text = unquoted(told, message);
         let is_right = match expected {
             "?" => !answer.is_certain || answer.text.contains("in time"),
-            // The words that the answer must not have are looked for in all of it.
+            // Forbidden words are searched in the whole answer.
             words if words.starts_with('!') => {
                 let whole = unquoted(&answer.text, message);
                 !words[1..].split(" | ").any(|word| whole.contains(word))

@@ -1,5 +1,4 @@
-//! Tests of messages that were collected from the sources of the programs in GPU containers: the answer names what they are about, and blames
-//! only what they blame.
+//! Tests of messages from the source code of programs in GPU containers (`programs.tsv`): the explanation names the subject and the cause.
 
 use syringe_core::facts::kubernetes::pod::ContainerSpec;
 use syringe_core::tsv::rows;
@@ -9,7 +8,7 @@ use crate::explanation::types::Cause;
 
 const TABLE: &str = include_str!("../../../../../tests/messages/programs.tsv");
 
-/// Returns the answer without what it quotes from the message.
+/// Returns the answer without the text that it quotes from the message.
 fn unquoted(answer: &str, message: &str) -> String {
     let mut rest = answer.to_owned();
     for quoted in answer.split('"').skip(1).step_by(2) {
@@ -56,7 +55,8 @@ fn harvested_messages_of_programs_have_their_answer() {
     assert!(wrong.is_empty(), "{}:\n{}", wrong.len(), wrong.join("\n"));
 }
 
-/// A setting is joined with the message whose row names its variable. Other variables can be secret.
+/// An explanation contains a variable of the container only if the row of the message names the variable. Other
+/// variables can be secret.
 #[test]
 fn a_message_is_joined_with_the_settings_that_it_is_about() {
     let no_interface = "NCCL WARN Bootstrap : no socket interface found";

@@ -11,7 +11,7 @@ fn the_gpu_is_ruled_out_only_if_it_was_read() {
     let unknown = |pod: &PodFacts, report: &Report| cause_of(pod, report).unknown.first().map(|one| one.why.clone());
     let mut forgotten = node(Vec::new());
     forgotten.sections.kubelet = None;
-    // If no GPU of the node has a fault, it does not matter which one the pod got.
+    // If no GPU of the node has a fault, it does not matter which GPU the pod had.
     let all = said(&failed(1, "Error"), &forgotten);
     assert!(all.is_some_and(|line| line.starts_with("GPU: none of the 2 GPUs")));
     let mut faulty = node(vec![xid(95, "02:10:00", OTHER_GPU, None)]);

@@ -85,7 +85,8 @@ pub(crate) fn failing_pod<'a>(node: &Node<'a>, component: Component) -> Option<F
     of(node, component).find_map(|pod| failing(node, pod)).or_else(|| remaining(node, component))
 }
 
-/// Returns a pod that should be gone, if the component has no other pod: its DaemonSet creates no new pod before.
+/// Returns a deleted pod that still exists, if the component has no other pod. Its DaemonSet creates a new pod only
+/// after that.
 fn remaining<'a>(node: &Node<'a>, component: Component) -> Option<FailingPod<'a>> {
     if of(node, component).next().is_some() {
         return None;
@@ -114,8 +115,8 @@ pub(crate) fn failing<'a>(node: &Node<'_>, pod: &'a NvidiaPod) -> Option<Failing
 /// Exit codes of a container that another component ended: SIGKILL, SIGTERM, and 255 for a container that a boot ended.
 const NOT_BY_ITSELF: [i32; 4] = [0, 137, 143, 255];
 
-/// Returns whether a container ends again and again with an error of its own. Each restart begins a new start time, so
-/// the start time does not show how long the pod has not been ready.
+/// Returns whether a container repeatedly ends with its own error. Each restart sets a new start time, so the start
+/// time does not show how long the pod has not been ready.
 fn restarts_after_errors(container: &NvidiaContainer) -> bool {
     let code = container.last.as_ref().and_then(|last| last.exit_code);
     container.restarts > 1 && code.is_some_and(|code| !NOT_BY_ITSELF.contains(&code))
@@ -159,7 +160,7 @@ impl FailingPod<'_> {
                 evidence::time(due)
             );
         }
-        // The kubelet or a controller ended the pod as a whole: the state of its containers has no reason.
+        // The kubelet or a controller ended the pod as a whole, so the state of its containers contains no reason.
         let ended = pod.phase == "Failed" && pod.reason.is_some();
         let Some(container) = container.filter(|_| !ended) else {
             let reason =

@@ -1,5 +1,4 @@
-//! Rules that compare a node with the board of its product: number of GPUs and NVSwitches, fabric,
-//! number and speed of the NVLinks.
+//! Rules that compare a node with the board of its product: number of GPUs and NVSwitches, fabric, number and speed of the NVLinks.
 //!
 //! These rules find faults that all GPUs of a node have. Other faults are found by comparing the GPUs with each other
 //! (`peers`).
@@ -48,8 +47,8 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     drafts
 }
 
-/// Lowers findings about the registration of the GPUs if an NVSwitch is missing: until it is back, they are
-/// consequences.
+/// Lowers findings about the registration of the GPUs if an NVSwitch is missing, because these findings are
+/// consequences of the missing NVSwitch.
 pub(super) fn refine(_: &Node<'_>, drafts: &mut [Draft]) {
     let is_missing = |draft: &Draft| draft.rule == SWITCH_MISSING && draft.severity == Severity::Critical;
     if !drafts.iter().any(is_missing) {

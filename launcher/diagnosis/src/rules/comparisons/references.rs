@@ -1,5 +1,4 @@
-//! `check`: compares facts that refer to each other: driver versions, processes, network cards, NVLinks, the matrix of
-//! connections, MIG devices, PCIe links, and clock event reasons.
+//! `check`: compares facts that refer to each other: driver versions, processes, NICs, NVLinks, connections, MIG devices, PCIe links.
 
 use std::collections::{BTreeMap, BTreeSet};
 

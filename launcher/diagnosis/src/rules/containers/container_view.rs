@@ -1,5 +1,4 @@
-//! Rules about the environment of programs in a container: driver libraries, shared memory, limits, killed processes,
-//! and settings that select network interfaces.
+//! Rules about the environment in a container: driver libraries, shared memory, limits, killed processes, network interface settings.
 
 use super::container::about;
 use crate::evidence;

@@ -1,5 +1,4 @@
-//! `GROUPS`: the rules about the container runtime, CDI, single containers and their environment, and pods that do not
-//! start.
+//! `GROUPS`: the rules about the container runtime, CDI, containers and their environment, and pods that do not start.
 
 mod cdi;
 mod container;

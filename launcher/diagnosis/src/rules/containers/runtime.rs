@@ -1,5 +1,5 @@
-//! Rules about the container runtime: missing handlers or programs, a configuration that is not loaded, recent
-//! restarts, the handler of the device plugin. `of_node`: the container runtime that the kubelet uses.
+//! Rules about the container runtime: missing handlers or programs, configuration that is not loaded, restarts, handler of the plugin.
+//! `of_node`: the container runtime that the kubelet uses.
 //!
 //! The rules check only handlers that are used: the default handler, and the handlers of the RuntimeClasses of pods on
 //! the node. If the list of handlers is incomplete, the rules report nothing.
@@ -363,7 +363,7 @@ fn plugin_runtime(node: &Node<'_>, runtime: &ContainerRuntime) -> Option<Draft> 
         now.zip(created).is_some_and(|(now, created)| now.duration_since(created) > SETTLING)
     };
     let plugin = node.kubernetes.nvidia_pods.iter().flatten().find(|pod| {
-        // The log of a container that ends again and again has the reason.
+        // If the container repeatedly ends, its log contains the reason.
         let crashes =
             pod.containers.iter().any(|one| one.state.kind == ContainerStateKind::Waiting && one.restarts > 0);
         let runs = pod.phase == "Running" && pod.runtime_class.is_none() && !pod.deleting && !crashes;

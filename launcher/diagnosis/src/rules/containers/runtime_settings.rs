@@ -1,5 +1,4 @@
-//! Rules about settings of the container runtime: NVIDIA's handler is not the default or runs another program, CDI is
-//! off, or the mode for Jetson is set.
+//! Rules about runtime settings: NVIDIA's handler is not the default or runs another program, CDI is off, the Jetson mode is set.
 
 use crate::evidence;
 use crate::input::node::Node;

@@ -1,5 +1,5 @@
-//! Rules about a driver or NVML that cannot be used: not loaded, not found, mismatched versions, blocked, hanging, or
-//! nouveau bound to the GPUs. `driver_not_loaded` finds the reason why the module is not loaded.
+//! Rules about an unusable driver or NVML: not loaded, not found, mismatched versions, blocked, hanging, or nouveau bound to the GPUs.
+//! `driver_not_loaded` finds the reason why the module is not loaded.
 
 use crate::evidence;
 use crate::input::driver::{Driver, Refusal};
@@ -63,7 +63,7 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     let draft = match node.driver {
         Driver::Usable => timed_out_later(node),
         Driver::Nouveau => Some(nouveau(node)),
-        // The probe has no access, which is no fault of the node: the unread sections report it.
+        // If the probe has no access, the node has no fault. The list of unread sections reports the missing access.
         Driver::Unusable(Refusal::AccessBlocked, _) if has_device_files(node) => None,
         Driver::Unusable(refusal, problem) => Some(unusable(node, refusal, problem)),
         Driver::Waking(problem) => Some(
@@ -112,8 +112,8 @@ fn rule_of(refusal: Refusal) -> Rule {
     }
 }
 
-/// Changes the action on a node that reserves its GPUs for virtual machines: vfio-pci is loaded, no GPU has a driver, and
-/// without an IOMMU vfio-pci cannot take them.
+/// Changes the action on a node that reserves its GPUs for virtual machines: vfio-pci is loaded, no GPU has a driver,
+/// and vfio-pci cannot bind the GPUs without an IOMMU.
 fn for_virtual_machines(node: &Node<'_>, draft: Draft) -> Draft {
     let Some(host) = node.host() else { return draft };
     let has_vfio = host.modules.iter().any(|module| module == "vfio_pci");

@@ -1,5 +1,4 @@
-//! `GROUPS`: the rules about single GPUs: unusable, rejected, memory, temperature, power, MIG, GSP, recovery,
-//! comparison with other GPUs of the node.
+//! `GROUPS`: the rules about single GPUs: unusable, rejected, memory, temperature, power, MIG, GSP, recovery, comparison with others.
 
 mod gsp;
 mod memory;

@@ -136,7 +136,7 @@ fn brake(gpu: &Gpu, now: &GpuTelemetry) -> Option<Draft> {
     })
 }
 
-/// With this margin to the slowdown, in degrees Celsius, the temperature of the GPU is not the reason.
+/// If the GPU is at least this many degrees Celsius below its slowdown temperature, heat does not explain the slowdown.
 const COOL: i32 = 10;
 
 const NOT_HOT: &str = "Check the power of {gpu} on {node}: its slot, cables and power supplies. The temperature does \

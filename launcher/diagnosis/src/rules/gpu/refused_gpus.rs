@@ -1,5 +1,5 @@
-//! Rules about GPUs that the driver rejects when it loads: no memory region, an unsuitable driver, or a wrong identity
-//! of the GPU. `refused_at_load`: the reason why the driver rejected one GPU.
+//! Rules about GPUs that the driver rejects when it loads: no memory region, an unsuitable driver, or a wrong GPU identity.
+//! `refused_at_load`: the reason why the driver rejected one GPU.
 //!
 //! The driver logs the reason, and the reason determines the solution.
 

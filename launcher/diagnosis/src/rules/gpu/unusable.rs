@@ -1,5 +1,4 @@
-//! Rules about GPUs that cannot be used: off the bus, lost, hanging, not initialized, missing from NVML, excluded, in
-//! need of a reset, or not bound to the NVIDIA driver.
+//! Rules about unusable GPUs: off the bus, lost, hanging, not initialized, missing from NVML, excluded, needing a reset, without driver.
 //!
 //! The rules compare the PCI bus, NVML and the kernel log. Each GPU gets one finding, the most certain one.
 //! `rules/kubernetes/gpus.rs` finds GPUs that are missing only in Kubernetes.
@@ -160,7 +159,7 @@ fn off_bus(node: &Node<'_>, gpu: &Gpu, events: &[(usize, &KernelEvent)], silent:
         draft = draft.with_all_evidence(counted(node)).unless_unread(node, &events);
     }
     let near = |event: &&KernelEvent| events.iter().any(|(_, fall)| precedes(event, fall));
-    // The link goes down as a consequence of the other reports.
+    // Another report of the slot has priority over a link-down, because a link-down is only its consequence.
     let slot = node.timeline.current().filter(near).filter_map(of_slot);
     if let Some(words) = slot.min_by_key(|words| words.contains("link went down")) {
         let joined = draft.joined_with(ActionCode::CheckCabling, SLOT.replace("{words}", words));

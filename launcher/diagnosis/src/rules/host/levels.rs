@@ -1,5 +1,4 @@
-//! Rules about full or read-only file systems, degraded arrays, limits that are almost reached, pressure, low memory,
-//! and processes that the kernel killed because the memory of the node ran out.
+//! Rules about full or read-only file systems, degraded arrays, limits that are almost reached, pressure, low memory, OOM kills.
 
 use std::collections::BTreeSet;
 

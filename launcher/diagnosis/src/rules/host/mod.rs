@@ -1,5 +1,4 @@
-//! `GROUPS`: the rules about the host of the GPUs: limits, file systems, pressure, CPUs, memory, services, clock,
-//! kernel taint.
+//! `GROUPS`: the rules about the host: limits, file systems, pressure, CPUs, memory, services, clock, kernel taint.
 
 mod levels;
 mod parts;

@@ -9,8 +9,8 @@ use syringe_core::kernel_log::catalogue;
 use syringe_core::kernel_log::line::Parsed;
 use syringe_core::kernel_log::line_parser;
 
-/// A reading that refutes a condition: words of the condition in lower case, whether a GPU shows the opposite, and what
-/// it shows.
+/// A reading that refutes a condition: lower-case words of the condition, the check of a GPU, and the text about the
+/// result.
 type Reading = (&'static [&'static str], fn(&Node<'_>, &Gpu) -> bool, &'static str);
 
 const READINGS: [Reading; 2] = [
@@ -45,7 +45,7 @@ fn contradiction(node: &Node<'_>, condition: &str) -> Option<String> {
     reading.map(|(_, _, shows)| (*shows).to_owned()).or_else(|| before_boot(node, condition, &subjects))
 }
 
-/// Returns whether a condition about the loss of a GPU is older than the boot. No severe Xid may have followed.
+/// Returns a text if a condition about the loss of a GPU is older than the boot, and no severe Xid followed the boot.
 fn before_boot(node: &Node<'_>, condition: &str, subjects: &[&Gpu]) -> Option<String> {
     let name = condition.split_once(" is ").map(|(name, _)| name)?;
     let (since, booted) = node.kubernetes.gpu_conditions_since.get(name).copied().zip(node.booted())?;

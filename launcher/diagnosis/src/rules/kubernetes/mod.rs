@@ -1,5 +1,4 @@
-//! `GROUPS`: the rules about Kubernetes: advertised, allocated and used GPUs, the state of the node, DaemonSets,
-//! ComputeDomains, and NVIDIA's stack.
+//! `GROUPS`: the rules about Kubernetes: advertised, allocated and used GPUs, node state, DaemonSets, ComputeDomains, NVIDIA's stack.
 
 mod compute_domain;
 mod conditions;

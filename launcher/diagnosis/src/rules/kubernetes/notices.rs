@@ -1,5 +1,4 @@
-//! Rules about data that other systems write to the Node object: maintenance, repair, states of operators, and labels
-//! of another release.
+//! Rules about data that other systems write to the Node object: maintenance, repair, operator states, and labels of another release.
 
 use crate::evidence;
 use crate::input::decisions;

@@ -1,5 +1,4 @@
-//! Rules about the state of a node in Kubernetes: not Ready, under pressure, being removed, joining, or a machine
-//! without a node.
+//! Rules about the state of a node in Kubernetes: not Ready, under pressure, being removed, joining, or a machine without a node.
 //!
 //! A probe cannot run on most of these nodes. Therefore the findings quote all data of the API about the reason: the
 //! condition with its message, the Lease, the pods that do not start, the machine and the warnings.
@@ -141,7 +140,7 @@ const TAINTS: [(&str, Rule); 5] = [
     ("aws-node-termination-handler/", LEAVING),
 ];
 
-/// Who removes a node, by a part of its taint, and what that means for the node.
+/// Parts of the taints with which systems remove or maintain a node, each with the action.
 const REMOVED_BY: [(&str, &str); 6] = [
     ("ToBeDeletedByClusterAutoscaler", "No action: the cluster autoscaler removes {node}."),
     ("karpenter.sh/disrupt", "No action: Karpenter removes {node} and creates another node if pods need it."),

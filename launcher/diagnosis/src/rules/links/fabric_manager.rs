@@ -1,5 +1,4 @@
-//! Rules about Fabric Manager and IMEX: not running, restarted while jobs run, version different from the driver,
-//! running twice.
+//! Rules about Fabric Manager and IMEX: not running, restarted while jobs run, version different from the driver, running twice.
 
 use crate::evidence;
 use crate::input::boards;

@@ -1,5 +1,4 @@
-//! Rules about links: the bit error rate of NVLinks, links without traffic, C2C links that are down, and damaged
-//! packets on the PCIe link of a GPU.
+//! Rules about links: bit error rate of NVLinks, links without traffic, C2C links that are down, damaged packets on PCIe links.
 
 use std::collections::BTreeMap;
 

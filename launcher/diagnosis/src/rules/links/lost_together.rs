@@ -21,7 +21,7 @@ rules! {
         reads "xid: Xid 79, PCIe errors (AER), network cards, disks; topology.nics", in_plan SharedCause;
 }
 
-/// Faults within this time are one event. A disk is given up some seconds after its switch failed.
+/// Faults within this time are one event. The kernel gives up a disk some seconds after the failure of its switch.
 const SAME_MOMENT: SignedDuration = SignedDuration::from_secs(10);
 
 /// Codes of lines of `host_lines.tsv` after which a device does not respond.

@@ -1,5 +1,4 @@
-//! Rules about network cards or ports that should exist: cards without a driver or RDMA device, and fewer ports than
-//! the instance type or the other socket has.
+//! Rules about missing network cards or ports: cards without a driver or RDMA device, fewer ports than the instance type or other socket.
 //!
 //! The rules about ports compare only the ports that exist. The rules in this module also find ports that all GPUs
 //! lack.

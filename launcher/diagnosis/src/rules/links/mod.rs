@@ -1,5 +1,4 @@
-//! `GROUPS`: the rules about NVLink, NVSwitch, Fabric Manager, PCIe, devices that failed together, GPUDirect,
-//! peer-to-peer access, network cards and RDMA ports.
+//! `GROUPS`: the rules about NVLink, NVSwitch, Fabric Manager, PCIe, devices lost together, GPUDirect, peer-to-peer, NICs, RDMA ports.
 
 mod fabric_manager;
 mod gpudirect;

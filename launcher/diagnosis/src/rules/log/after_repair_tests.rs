@@ -1,5 +1,4 @@
-//! Tests of faults that a boot or a reset did not end, of faults that occurred after it, and of GPUs with a slot or
-//! memory fault.
+//! Tests of faults that a boot or reset did not end, of faults that occurred after it, and of GPUs with a slot or memory fault.
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};

@@ -77,7 +77,7 @@ rules! {
         reads "xid: lines of the kernel", in_plan WorkContinues;
 }
 
-/// What to do about the kinds of lines of a network card (sub-codes in `host_lines.tsv`). Lines of the IOMMU have no
+/// Actions for the kinds of lines of a network card (sub-codes in `host_lines.tsv`). Lines of the IOMMU have no
 /// sub-code there.
 const OF_CARD: [(&[&str], ActionCode, &str); 4] = [
     (
@@ -196,7 +196,7 @@ fn draft(rule: Rule, mut lines: Vec<Line<'_>>) -> Draft {
     }
 }
 
-/// Returns what to do about a line of a network card. `None`: the action of the rule.
+/// Returns the action for a line of a network card. `None`: the action of the rule.
 fn of_card(event: &KernelEvent) -> Option<(ActionCode, &'static str)> {
     let kind = if event.kind == Kind::Iommu { IOMMU } else { host_lines::row_of(event)?.name };
     let row = OF_CARD.iter().find(|(kinds, ..)| kinds.contains(&kind));

@@ -1,5 +1,5 @@
-//! Rules about machine checks and error records of the firmware: CPU, host memory, PCIe (not PCIe errors that the
-//! kernel logs, AER). `join_memory_errors`: joins the findings about uncorrectable errors of host memory.
+//! Rules about machine checks and firmware error records: CPU, host memory, and PCIe errors that the kernel does not log as AER.
+//! `join_memory_errors`: joins the findings about uncorrectable errors of host memory.
 
 use jiff::SignedDuration;
 
@@ -50,7 +50,7 @@ fn on_gpu_of(node: &Node<'_>, draft: Draft, events: &[&KernelEvent]) -> Draft {
     Draft { scope, ..draft }.with_action(ActionCode::CheckCabling, LINK)
 }
 
-/// Joins the findings about uncorrectable errors of host memory: the machine check, and what the kernel did with the
+/// Joins the findings about uncorrectable errors of host memory: the machine check, and the kernel's handling of the
 /// damaged page.
 pub(super) fn join_memory_errors(drafts: &mut Vec<Draft>) {
     let is_of_memory = |draft: &Draft| draft.rule == MEMORY && draft.severity > Severity::Info;
@@ -87,7 +87,7 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
         let is_of_boot = uncorrected_memory.iter().any(|event| event.boot_id.is_none());
         drafts.push(if is_of_boot { draft } else { draft.aged_on_node(node, &uncorrected_memory) });
     }
-    // The line that only says that something was logged belongs to the check with the same time.
+    // A line that only reports a logged record belongs to the machine check with the same time.
     let is_pointer = |event: &KernelEvent| {
         is(event, &["logged"]) && node.timeline.of_kind(Kind::Mce).any(|one| !is(one, &["logged"]) && near(one, event))
     };

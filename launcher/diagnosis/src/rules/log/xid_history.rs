@@ -1,5 +1,4 @@
-//! Rules about past Xids: severe faults that come back after a repair or on several GPUs, warnings that repeat, and a
-//! list of the others.
+//! Rules about past Xids: severe faults that come back after a repair or on several GPUs, repeated warnings, a list of the others.
 
 use std::collections::{BTreeMap, BTreeSet};
 

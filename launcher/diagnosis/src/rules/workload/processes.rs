@@ -299,8 +299,8 @@ fn owner(node: &Node<'_>, process: &GpuProcess, unmatched: bool) -> Option<Draft
 /// Start of the evidence about pods to which a GPU of a process outside of pods is allocated.
 const SHARES: &str = "the kubelet has allocated the same GPU to ";
 
-/// Adds what a process outside of pods means for pods: its GPU is allocated to one, or Kubernetes gives out no GPU of
-/// the node.
+/// Adds the effect of a process outside of pods on pods: its GPU is allocated to a pod, or Kubernetes allocates no GPU
+/// of the node.
 fn beside_pods(node: &Node<'_>, process: &GpuProcess, draft: Draft) -> Draft {
     let allocations = node.kubelet().map(|kubelet| kubelet.allocations.as_slice()).unwrap_or_default();
     let holders = process.uses.iter().flat_map(|usage| {

@@ -1,5 +1,5 @@
-//! Checks of NVIDIA's stack: not deployed, disabled, incompatible, two plugins, DRA sockets, toolkit restarts, inotify,
-//! no MIG devices. `why_no_plugin`, `refused`: add the reason to a finding.
+//! Checks of NVIDIA's stack: not deployed, disabled, incompatible, two plugins, DRA sockets, toolkit restarts, inotify, no MIG devices.
+//! `why_no_plugin`, `refused`: add the reason to a finding.
 
 use jiff::SignedDuration;
 

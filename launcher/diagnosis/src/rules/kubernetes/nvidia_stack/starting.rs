@@ -1,5 +1,5 @@
-//! `downgrade_findings`: lowers findings on a node whose NVIDIA stack is still starting, or whose driver is being
-//! upgraded, because missing components may become available.
+//! `downgrade_findings`: lowers findings while the NVIDIA stack of a node is starting or its driver is being upgraded.
+//! Missing components may become available.
 
 use crate::evidence;
 use crate::input::decisions;

@@ -1,5 +1,5 @@
-//! `reason`, `of_log`, `of_scheduler`, `of_controller`: why a container of NVIDIA's stack fails (`Reason`), from its
-//! log or the messages of the runtime, the scheduler or a controller. `log_of`: the lines of its log.
+//! `reason`, `of_log`, `of_scheduler`, `of_controller`: why a container of NVIDIA's stack fails (`Reason`), from its log and messages.
+//! The messages are from the runtime, the scheduler or a controller. `log_of`: the lines of the log.
 //!
 //! The table contains messages of the driver container, the container toolkit, the device plugin, the operator's
 //! validator, the MIG manager and the DRA driver. A log line is data from the node: it selects an entry of the table
@@ -259,7 +259,7 @@ pub(crate) fn of_log(node: &Node<'_>, pod: &NvidiaPod, container: &str) -> Optio
                 cause = format!("{cause}; {more}");
             }
             let advice = lacks.map_or(phrase.advice, |_| CONFIGURE);
-            // The row says who reports an error; its general form says what to do about it.
+            // The row contains the reporter of the error. The general form of the error determines the action.
             let reading = shapes::read(line).filter(|_| is_wrapped);
             let reading = reading.filter(|reading| reading.is_specific() || phrase.id == RECONCILE);
             if let Some(reading) = &reading {
@@ -279,7 +279,7 @@ pub(crate) fn of_log(node: &Node<'_>, pod: &NvidiaPod, container: &str) -> Optio
             let evidence = with_others(format!("{}: {}", quote(&told), phrase.cause), line);
             return Some(Reason { cause: Some(cause), evidence, told: all_told, action: Some(action) });
         };
-        // The method that failed first has the reason.
+        // The line about the method that failed first contains the reason.
         let first = lines().find(|line| counter_facts::is_fallback(line)).unwrap_or(line);
         let first = shapes::words_of(first);
         let cause = Some(format!("its log says \"{first}\"; cause not identified"));

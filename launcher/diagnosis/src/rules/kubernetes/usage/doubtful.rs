@@ -1,5 +1,4 @@
-//! `check`: finds contradictions: pods that request more GPUs than exist, and pods of which none matches a GPU process
-//! or an allocation.
+//! `check`: finds pods that request more GPUs than exist, and nodes on which no pod matches a GPU process or an allocation.
 
 use std::collections::BTreeMap;
 

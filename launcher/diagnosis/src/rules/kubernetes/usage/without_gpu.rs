@@ -41,7 +41,7 @@ fn without_device(node: &Node<'_>, all: &Allocations<'_>, pod: &GpuPod, containe
         .with_evidence("the kubelet has allocated no device to it")
         .with_all_evidence(booted(node, since));
     draft.scope.pod_uid = Some(pod.uid.clone());
-    // A program that uses a GPU works: the list of the kubelet is wrong, and not the pod.
+    // A program that uses a GPU works, so the kubelet's list of allocations is wrong.
     let mut processes = node.processes().into_iter().flat_map(|section| &section.processes);
     if processes.any(|process| process.pod_uid.as_ref() == Some(&pod.uid) && !process.uses.is_empty()) {
         draft = draft

@@ -39,6 +39,10 @@ rules! {
         means "The log of the running service names another version than the version of the loaded driver. NVIDIA supports only equal versions of \
             Fabric Manager, and equal branches of IMEX.",
         reads "host.service_logs, host.services, host.driver", in_plan WorkContinues;
+    LOGGED: "fabric-service-logged-error" Info Fabric None, "Fabric Manager or IMEX logged an error since its last start",
+        Watch "If jobs of {node} fail or wait at their start, resolve the error in the evidence.",
+        means "The service runs, and the last error line of its log is from the time after its last start. The service can have recovered.",
+        reads "host.service_logs, host.daemons";
     TWO_IMEX: "imex-service-beside-compute-domain" Warning Fabric IMEX_DOC, "The IMEX service of the node runs in addition to the IMEX of a ComputeDomain",
         UpdateSoftware "Stop and disable the service on {node} (systemctl disable --now nvidia-imex): with the DRA driver, IMEX runs only in the pods of \
             ComputeDomains, and only one IMEX can own the node.",
@@ -59,7 +63,11 @@ const IMEX_DOC: Option<&str> = Some("https://docs.nvidia.com/multi-node-nvlink-s
 
 pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     let found = [fabric_manager(node), imex(node), restarted(node), two_imex(node)];
-    let of_logs = SERVICES.iter().flat_map(|service| [often(node, service), version(node, service)]);
+    let of_logs = SERVICES.iter().flat_map(|service| {
+        let version = version(node, service);
+        let error = if version.is_none() { logged_error(node, service) } else { None };
+        [often(node, service), version, error]
+    });
     found.into_iter().chain(of_logs).flatten().collect()
 }
 
@@ -168,6 +176,26 @@ fn often(node: &Node<'_>, service: &Service) -> Option<Draft> {
     let draft = || Draft::on_node(service.often).with_severity(severity).with_evidence(line);
     recent.then(|| draft().with_all_evidence(error_of(log)))
 }
+
+/// Returns the last error that Fabric Manager logged since its last start, if it logged one in this boot.
+pub(super) fn last_error(node: &Node<'_>) -> Option<String> {
+    let log = Service::of(FABRIC_MANAGER)?.log_of_this_boot(node)?;
+    error_of(log).map(|error| format!("Fabric Manager logged: {error}"))
+}
+
+/// Returns a finding about an error that a running service logged since its last start, within a day. If GPUs are not
+/// registered, the finding about them has this line.
+fn logged_error(node: &Node<'_>, service: &Service) -> Option<Draft> {
+    let log = service.log_of_this_boot(node).filter(|log| node.age(log.written_at).is_some_and(|age| age < ONE_DAY))?;
+    let fabrics = node.topology().into_iter().flat_map(|topology| &topology.gpus).filter_map(|gpu| gpu.fabric.as_ref());
+    let is_waiting = fabrics.into_iter().any(|fabric| fabric.state == "in_progress");
+    let is_used = service.log.starts_with("fabric") && is_waiting || log.starts >= MANY_STARTS;
+    let error = error_of(log).filter(|_| service.is_running(node) && !is_used)?;
+    let written = evidence::ago(node.now, log.written_at).map(|ago| format!(", {ago}")).unwrap_or_default();
+    Some(Draft::on_node(LOGGED).with_evidence(format!("/var/log/{}.log{written}: {error}", service.log)))
+}
+
+const ONE_DAY: SignedDuration = SignedDuration::from_hours(24);
 
 fn error_of(log: &ServiceLog) -> Option<String> {
     log.last_error.as_deref().map(evidence::reason)

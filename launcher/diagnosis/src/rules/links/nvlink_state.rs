@@ -574,7 +574,7 @@ fn registration(node: &Node<'_>, gpu: &Gpu, fabric: &Fabric, switched: bool) -> 
             }
             None => with_modules(draft, node),
         };
-        return managed.then_some(draft);
+        return managed.then(|| draft.with_all_evidence(fabric_manager::last_error(node)));
     }
     let issues = evidence::names(health_issues, 6);
     let evidence = |health: &str| format!("fabric health: {health} {issues}").trim_end().to_owned();

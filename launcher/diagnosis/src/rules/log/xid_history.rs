@@ -14,6 +14,7 @@ use crate::rule::aging;
 use crate::rule::{Draft, XID_DOC, rules};
 use syringe_core::classification::{ActionCode, Severity};
 use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
+use syringe_core::pci::PciAddress;
 
 rules! {
     RECURRING: "xid-recurring" Critical Hardware XID_DOC, "The same severe fault of a GPU comes back",
@@ -37,6 +38,11 @@ rules! {
             firmware. Do not return a single GPU for this.",
         means "The same kind of severe Xid occurred on at least three GPUs at different times within a month: a cause that they share is more likely than a fault of each GPU.",
         reads "xid", in_plan SharedCause;
+    SLOT: "slot-loses-gpus" Critical Hardware XID_DOC, "Several boards fell off the bus in the same slot",
+        CheckCabling "Check what belongs to the slot of {gpu} of {node}: riser, cable, power, PCIe switch and the BIOS. Do not return the \
+            board for this alone.",
+        means "GPUs with different UUIDs fell off the bus at the same PCI address: the slot is more likely at fault than each of the boards.",
+        reads "xid, inventory.uuid", in_plan SharedCause;
     PAST: "xid-history" Info Driver XID_DOC, "Xids from before the last boot, driver load or reset",
         None "No action: these events do not describe the current state of the GPUs of {node}.",
         means "The log has Xids from before the last boot, driver load or reset. These Xids do not describe the current state.",
@@ -56,7 +62,28 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
             format!("This finding alone needs no action. See {} for the Xids that occurred again.", grave.rule.id),
         ),
     });
-    again.into_iter().chain(spread(node)).chain(history).collect()
+    again.into_iter().chain(spread(node)).chain(slots(node)).chain(history).collect()
+}
+
+/// Finds slots in which GPUs with different UUIDs fell off the bus. If the GPU there now works, the slot may be repaired.
+fn slots(node: &Node<'_>) -> Vec<Draft> {
+    let mut by_slot: BTreeMap<&PciAddress, Vec<&KernelEvent>> = BTreeMap::new();
+    for event in node.timeline.events.iter().map(|event| event.fact).filter(|event| event.is_off_bus()) {
+        if let Some(address) = &event.pci_address {
+            by_slot.entry(address).or_default().push(event);
+        }
+    }
+    let draft = |(address, events): (&PciAddress, Vec<&KernelEvent>)| {
+        let gpu = node.gpus.iter().find(|gpu| gpu.pci.as_ref() == Some(address))?;
+        let is_current = |event: &&KernelEvent| event.boot_id.is_none();
+        let own = gpu.uuid.as_ref().filter(|_| events.iter().any(is_current));
+        let uuids: BTreeSet<&String> = events.iter().filter_map(|event| event.gpu_uuid.as_ref()).chain(own).collect();
+        let severity = if own.is_some() { Severity::Critical } else { Severity::Info };
+        let line = format!("{} boards at {}: {}", uuids.len(), address.sysfs(), evidence::names(&uuids, 3));
+        let draft = Draft::on_gpu(SLOT, gpu).with_severity(severity).with_events(events);
+        (uuids.len() > 1).then(|| draft.with_evidence(line))
+    };
+    by_slot.into_iter().filter_map(draft).collect()
 }
 
 /// If a GPU needed this many repairs within a month, for any faults, it is failing.
@@ -316,7 +343,6 @@ mod tests {
     use syringe_core::facts::kernel_log::KernelEvent;
     use syringe_core::facts::kernel_log::KernelLog;
     use syringe_core::facts::kubernetes::node::KubernetesFacts;
-    use syringe_core::pci::PciAddress;
     use syringe_core::report::{Report, Section};
 
     /// Creates an Xid 79 at 5d:00.0.
@@ -363,6 +389,24 @@ mod tests {
         let drafts = recurring(&Node::new(&report, &cluster));
         assert!(drafts.iter().all(|draft| draft.scope.uuid.as_deref() == Some("GPU-new")));
         drafts.len()
+    }
+
+    #[test]
+    fn a_slot_that_loses_different_boards_is_told() {
+        let told = |events: Vec<KernelEvent>| {
+            let pci_address = PciAddress::parse("5d:00.0");
+            let gpu = GpuInventory { uuid: Some("GPU-new".into()), pci_address, ..GpuInventory::default() };
+            let mut report = Report::default();
+            report.sections.inventory =
+                Some(Section::read(Inventory { gpus: vec![gpu], ..Inventory::default() }, Vec::new()));
+            report.sections.xid = Some(Section::read(KernelLog { events, ..KernelLog::default() }, Vec::new()));
+            slots(&Node::new(&report, &KubernetesFacts::default())).into_iter().map(|draft| draft.severity).next()
+        };
+        let old = || xid(Some("a"), Some("GPU-old"));
+        assert_eq!(told(vec![old(), xid(None, None)]), Some(Severity::Critical));
+        assert_eq!(told(vec![old(), xid(Some("b"), Some("GPU-older"))]), Some(Severity::Info), "the third board works");
+        assert_eq!(told(vec![old()]), None, "the board was replaced");
+        assert_eq!(told(vec![xid(Some("a"), Some("GPU-new")), xid(None, None)]), None, "one board");
     }
 
     #[test]

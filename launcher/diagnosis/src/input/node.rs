@@ -44,6 +44,9 @@ pub(crate) const SETTLE_TIME: SignedDuration = SignedDuration::from_mins(10);
 /// After this time without a reset, a warning is ignored, because the fault that it announced would have occurred.
 pub(crate) const STALE_AFTER: SignedDuration = SignedDuration::from_hours(24);
 
+/// A node starts its services and devices within this time after a boot.
+const BOOTING_SECONDS: u64 = 600;
+
 /// A report and the data from the Kubernetes API, prepared for the rules.
 pub(crate) struct Node<'a> {
     pub(crate) report: &'a Report,
@@ -358,6 +361,11 @@ impl<'a> Node<'a> {
         self.now.or(self.kubernetes.read_at)?.checked_sub(uptime).ok()
     }
 
+    /// Returns whether the node booted recently, so that its services, devices and ports may still be starting.
+    pub(crate) fn is_booting(&self) -> bool {
+        self.host().and_then(|host| host.uptime_seconds).is_some_and(|uptime| uptime < BOOTING_SECONDS)
+    }
+
     /// Returns `namespace/name` of the pod with this UID, if the API or the kubelet names it.
     pub(crate) fn pod_name(&self, uid: &str) -> Option<String> {
         let in_api = self.kubernetes.gpu_pods.iter().flatten().find(|pod| pod.uid == uid).map(GpuPod::full_name);
@@ -366,6 +374,11 @@ impl<'a> Node<'a> {
             allocations.find(|allocation| allocation.pod.is_some()).map(Allocation::holder)
         };
         in_api.or_else(in_kubelet).map(|name| evidence::name(&name))
+    }
+
+    /// Returns `namespace/name` of a pod, or its UID if the name is not known.
+    pub(crate) fn name_of_pod(&self, uid: &str) -> String {
+        self.pod_name(uid).unwrap_or_else(|| evidence::data(uid))
     }
 
     /// Returns the time between `then` and the report.

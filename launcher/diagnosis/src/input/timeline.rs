@@ -45,9 +45,6 @@ const UNCORRECTED_CHECKS: [&str; 3] = ["exception", "firmware_fatal", "memory_un
 /// Tolerance for timestamps, because records that were written at the same moment can have timestamps in any order.
 const SAME_INSTANT: SignedDuration = SignedDuration::from_secs(2);
 
-/// Xids that report the end of a channel. They do not show the cause.
-const TEARDOWN_CODES: [u32; 4] = [43, 45, 141, 174];
-
 /// A kernel event with its cause.
 pub(crate) struct Event<'a> {
     pub(crate) fact: &'a KernelEvent,
@@ -360,7 +357,7 @@ fn may_cause(event: &KernelEvent, fault: &KernelEvent) -> bool {
 /// Returns whether an event is an Xid about a severe fault that no application causes, with another code than the
 /// fault.
 fn is_other_fault(event: &KernelEvent, fault: &KernelEvent) -> bool {
-    let code = event.code.filter(|code| event.kind == Kind::Xid && !TEARDOWN_CODES.contains(code) && *code != 154);
+    let code = event.code.filter(|code| event.kind == Kind::Xid && !xids::TEARDOWN.contains(code) && *code != 154);
     let entry = code.and_then(catalogue::xid);
     let is_severe = entry.is_some_and(|entry| {
         entry.severity >= Severity::Critical && entry.class.is_some_and(|class| class != Class::Application)
@@ -390,7 +387,7 @@ fn explains(cause: &KernelEvent, effect: &KernelEvent, recovered: bool) -> bool 
         return false;
     }
     let code = effect.code.filter(|_| effect.kind == Kind::Xid);
-    let teardown = code.is_some_and(|code| TEARDOWN_CODES.contains(&code));
+    let teardown = code.is_some_and(|code| xids::TEARDOWN.contains(&code));
     let same_process = cause.pid.is_some() && cause.pid == effect.pid;
     match cause.kind {
         // Until the GPU has recovered, all later driver lines about it are consequences.
@@ -410,7 +407,7 @@ fn explains(cause: &KernelEvent, effect: &KernelEvent, recovered: bool) -> bool 
         }
         Kind::Xid if teardown && same_gpu(cause, effect) => {
             let named = effect.details.get("caused_by").and_then(|text| text.parse::<u32>().ok());
-            let primary = cause.code.is_some_and(|code| !TEARDOWN_CODES.contains(&code) && code != 154);
+            let primary = cause.code.is_some_and(|code| !xids::TEARDOWN.contains(&code) && code != 154);
             primary && (named == cause.code || follows(cause, effect, Some(TEARDOWN)))
         }
         // A fault ends a program on all its GPUs.

@@ -122,6 +122,13 @@ pub(crate) const RETIREMENT_DOC: Option<&str> = Some("https://docs.nvidia.com/de
 /// NVIDIA's guide to debugging GPUs.
 pub(crate) const DEBUG_DOC: Option<&str> = Some("https://docs.nvidia.com/deploy/gpu-debug-guidelines/");
 pub(crate) const FABRIC_DOC: Option<&str> = Some("https://docs.nvidia.com/datacenter/tesla/fabric-manager-user-guide/");
+pub(crate) const IMEX_DOC: Option<&str> = Some("https://docs.nvidia.com/multi-node-nvlink-systems/imex-guide/");
+/// NCCL's guide to problems with GPUDirect, ACS, the IOMMU and shared memory.
+pub(crate) const NCCL_DOC: Option<&str> =
+    Some("https://docs.nvidia.com/deeplearning/nccl/user-guide/docs/troubleshooting.html");
+/// NVIDIA's documentation of time-slicing, which does not isolate memory.
+pub(crate) const SHARING_DOC: Option<&str> =
+    Some("https://docs.nvidia.com/datacenter/cloud-native/gpu-operator/latest/gpu-sharing.html");
 pub(crate) const MIG_DOC: Option<&str> = Some("https://docs.nvidia.com/datacenter/tesla/mig-user-guide/");
 pub(crate) const PERSISTENCE_DOC: Option<&str> = Some("https://docs.nvidia.com/deploy/driver-persistence/");
 /// NVML's reference: clock event reasons, error codes, power limits.

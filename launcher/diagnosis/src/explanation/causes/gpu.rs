@@ -20,10 +20,6 @@ use syringe_core::kernel_log::event_meaning;
 /// Classes of errors of a GPU, its links or its power supply.
 pub(crate) const OF_GPU: [Class; 4] = [Class::Hardware, Class::Fabric, Class::Thermal, Class::Power];
 
-/// Xids about commands that were damaged before they reached the GPU. NVIDIA: "primarily involve quality issues on PCI,
-/// and are generally not caused by user application actions".
-const DAMAGED_COMMANDS: [u32; 2] = [32, 80];
-
 /// Explains a pod by an error of its GPU during its run.
 pub(crate) fn error_of_its_gpu(case: &Case<'_>) -> Option<Explanation> {
     let xids = causing(case, &OF_GPU);
@@ -205,7 +201,7 @@ pub(crate) fn program_fault_on_gpu(case: &Case<'_>) -> Option<Explanation> {
         return None;
     }
     let mut damaged = case.own_xids(&[Class::Application, Class::Hardware]);
-    damaged.retain(|event| event.code.is_some_and(|code| DAMAGED_COMMANDS.contains(&code)));
+    damaged.retain(|event| event.code.is_some_and(|code| xids::DAMAGED_COMMANDS.contains(&code)));
     if !damaged.is_empty() {
         let what = "its GPU received damaged commands: according to NVIDIA, the usual reason is the quality of the \
             PCIe link";

@@ -38,6 +38,7 @@ use crate::explanation::types::{Cause, Certainty, Explanation};
 use crate::finding::{Action, Diagnosis, Finding, Scope};
 use crate::input::node::Node;
 use crate::input::processes::{Stuck, is_name_of_service};
+use crate::input::xids;
 use crate::messages::shapes;
 use syringe_core::classification::{ActionCode, Class, Severity};
 use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind};
@@ -392,14 +393,9 @@ impl Explanation {
     }
 }
 
-/// Xids that the driver logs when it removes the channels of a program, for any reason. NVIDIA about 45: "Control-C,
-/// GPU resets, sigkill"; about 43: the application must end after a fault that another Xid reports. These Xids do not
-/// show the cause.
-const TEARDOWN: [u32; 4] = [43, 45, 141, 174];
-
 /// Returns whether an event only reports that the driver ended a program.
 fn is_teardown(event: &KernelEvent) -> bool {
-    event.kind == KernelEventKind::Xid && event.code.is_some_and(|code| TEARDOWN.contains(&code))
+    event.kind == KernelEventKind::Xid && event.code.is_some_and(|code| xids::TEARDOWN.contains(&code))
 }
 
 /// Returns whether an event is a fault of a GPU, a link or the driver, of any severity, not a fault of a program.

@@ -72,7 +72,7 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     let Some(cdi) = cdi else { return Vec::new() };
     // Without a driver, no specification can be correct. Without GPU containers, no specification is needed.
     let driver_works = node.answering().next().is_some();
-    if !driver_works || runtime::is_booting(node) {
+    if !driver_works || node.is_booting() {
         return Vec::new();
     }
     let Some(runtime) = runtime::of_node(node) else {

@@ -3,7 +3,7 @@
 use super::container::about;
 use crate::evidence;
 use crate::input::node::Node;
-use crate::rule::{Draft, TOOLKIT_DOC, rules};
+use crate::rule::{Draft, NCCL_DOC, TOOLKIT_DOC, rules};
 use syringe_core::classification::{ActionCode, Severity};
 use syringe_core::facts::container::ContainerAccess;
 use syringe_core::facts::container_view::{ContainerView, LibraryFile, MappedLibrary, ProcessLimits};
@@ -68,7 +68,6 @@ rules! {
 }
 
 const COMPAT_DOC: Option<&str> = Some("https://docs.nvidia.com/deploy/cuda-compatibility/");
-const NCCL_DOC: Option<&str> = Some("https://docs.nvidia.com/deeplearning/nccl/user-guide/docs/troubleshooting.html");
 
 const MIB: u64 = 1 << 20;
 

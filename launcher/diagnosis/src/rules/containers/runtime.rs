@@ -70,13 +70,10 @@ rules! {
 /// A configuration file younger than this may not be loaded yet.
 const SETTLING: SignedDuration = SignedDuration::from_mins(5);
 
-/// A node that booted more recently than this may still be configuring its runtime.
-const BOOTING_SECONDS: u64 = 600;
-
 /// Returns a finding for each handler that cannot work. If there is none, returns findings about the configuration as a
 /// whole.
 pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
-    let Some(runtime) = of_node(node).filter(|_| node.listed().next().is_some() && !is_booting(node)) else {
+    let Some(runtime) = of_node(node).filter(|_| node.listed().next().is_some() && !node.is_booting()) else {
         return Vec::new();
     };
     let mut drafts: Vec<Draft> =
@@ -160,11 +157,6 @@ pub(super) fn of_node<'a>(node: &Node<'a>) -> Option<&'a ContainerRuntime> {
         return None;
     }
     node.host().filter(|_| node.shows_whole_node())?.container_runtime.as_ref()
-}
-
-/// Returns whether the node booted recently.
-pub(super) fn is_booting(node: &Node<'_>) -> bool {
-    node.host().and_then(|host| host.uptime_seconds).is_some_and(|uptime| uptime < BOOTING_SECONDS)
 }
 
 /// A handler that is used on the node.

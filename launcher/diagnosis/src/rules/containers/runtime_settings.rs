@@ -34,8 +34,7 @@ rules! {
 }
 
 pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
-    let Some(runtime) =
-        runtime::of_node(node).filter(|_| node.answering().next().is_some() && !runtime::is_booting(node))
+    let Some(runtime) = runtime::of_node(node).filter(|_| node.answering().next().is_some() && !node.is_booting())
     else {
         return Vec::new();
     };

@@ -1,7 +1,7 @@
 //! Rules about modes that an administrator sets on a GPU: persistence mode, compute mode, and sharing by MPS.
 
 use crate::input::node::{Gpu, Node};
-use crate::rule::{Draft, NVML_DOC, PERSISTENCE_DOC, rules};
+use crate::rule::{Draft, NVML_DOC, PERSISTENCE_DOC, SHARING_DOC, rules};
 use syringe_core::classification::Severity;
 
 rules! {
@@ -31,10 +31,6 @@ rules! {
             programs then run without MPS, and without the limits of their share.",
         reads "kubernetes.labels.sharing_strategy, host.daemons";
 }
-
-/// NVIDIA's documentation of GPU sharing by the device plugin.
-const SHARING_DOC: Option<&str> =
-    Some("https://docs.nvidia.com/datacenter/cloud-native/gpu-operator/latest/gpu-sharing.html");
 
 pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     let mut drafts = without_persistence(node);

@@ -5,7 +5,7 @@ use jiff::SignedDuration;
 use crate::evidence;
 use crate::input::node::Node;
 use crate::input::stack::pods::{self, FailingPod};
-use crate::rule::{Draft, Unread, rules};
+use crate::rule::{Draft, IMEX_DOC, Unread, rules};
 use crate::rules::kubernetes::stack_log;
 use syringe_core::classification::{ActionCode, Severity};
 use syringe_core::facts::kubernetes::compute_domain::ComputeDomain;
@@ -27,8 +27,6 @@ rules! {
         reads "kubernetes.compute_domain";
 }
 
-/// NVIDIA's guide to IMEX.
-const IMEX_DOC: Option<&str> = Some("https://docs.nvidia.com/multi-node-nvlink-systems/imex-guide/");
 /// A daemon or domain younger than this may still be starting.
 const STARTING: SignedDuration = SignedDuration::from_mins(5);
 /// Name of the container and the process that start IMEX.

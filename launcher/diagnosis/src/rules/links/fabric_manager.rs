@@ -4,7 +4,7 @@ use crate::evidence;
 use crate::input::boards;
 use crate::input::node::Node;
 use crate::messages::shapes;
-use crate::rule::{Draft, FABRIC_DOC, Rule, rules};
+use crate::rule::{Draft, FABRIC_DOC, IMEX_DOC, Rule, rules};
 use jiff::{SignedDuration, Timestamp};
 use syringe_core::classification::{ActionCode, Severity};
 use syringe_core::facts::host::ServiceLog;
@@ -57,9 +57,6 @@ rules! {
             memory with other nodes.",
         reads "topology.fabric, host.daemons, host.service_logs, host.services_not_running", about Workload;
 }
-
-/// NVIDIA's guide to IMEX.
-const IMEX_DOC: Option<&str> = Some("https://docs.nvidia.com/multi-node-nvlink-systems/imex-guide/");
 
 pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     let found = [fabric_manager(node), imex(node), restarted(node), two_imex(node)];

@@ -6,7 +6,7 @@
 use crate::evidence;
 use crate::input::boards;
 use crate::input::node::{Gpu, Node};
-use crate::rule::{Draft, rules};
+use crate::rule::{Draft, NCCL_DOC, rules};
 use crate::rules::links::rdma_ports::{distance, is_active};
 use syringe_core::classification::Severity;
 use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind};
@@ -14,8 +14,6 @@ use syringe_core::facts::topology::{GpuDirect, NicPort, Topology};
 
 /// NVIDIA's documentation of GPUDirect RDMA.
 const GPUDIRECT_DOC: Option<&str> = Some("https://docs.nvidia.com/cuda/gpudirect-rdma/");
-/// NCCL's guide to problems with GPUDirect, ACS and the IOMMU.
-const NCCL_DOC: Option<&str> = Some("https://docs.nvidia.com/deeplearning/nccl/user-guide/docs/troubleshooting.html");
 
 rules! {
     ACS: "pcie-acs-redirects" Warning Fabric NCCL_DOC, "PCIe switches send direct transfers through the processor",

@@ -10,7 +10,7 @@ use crate::input::node::Node;
 use crate::input::{boards, instance_types};
 use crate::rule::{DEBUG_DOC, Draft, rules};
 use crate::rules::links::lost_together::has_failed;
-use crate::rules::links::rdma_ports::{distance, is_booting};
+use crate::rules::links::rdma_ports::distance;
 use syringe_core::classification::Severity;
 use syringe_core::facts::topology::{NetworkCard, NicPort, Topology};
 use syringe_core::report::Status;
@@ -45,7 +45,7 @@ const MANY: usize = 4;
 const NAMED: usize = 4;
 
 pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
-    let Some(topology) = node.topology().filter(|_| !is_booting(node)) else { return Vec::new() };
+    let Some(topology) = node.topology().filter(|_| !node.is_booting()) else { return Vec::new() };
     let by_number = fewer(node, topology).or_else(|| uneven(node, topology));
     let found = [no_driver(node, topology), no_ports(node, topology), by_number];
     found.into_iter().flatten().collect()

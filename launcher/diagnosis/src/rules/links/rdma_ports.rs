@@ -58,9 +58,6 @@ rules! {
         reads "host.rdma_modules_missing, topology.nics", in_plan WorkContinues;
 }
 
-/// A node that booted more recently than this may still be waiting for the subnet manager.
-const BOOTING_SECONDS: u64 = 600;
-
 /// Minimum number of GPUs, or of inactive InfiniBand ports, for a pattern.
 const PATTERN: usize = 4;
 
@@ -70,7 +67,7 @@ const INFINIBAND: &str = "InfiniBand";
 const UNCONFIGURED: [&str; 2] = ["INIT", "ARMED"];
 
 pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
-    let Some(topology) = node.topology().filter(|_| !is_booting(node)) else { return Vec::new() };
+    let Some(topology) = node.topology().filter(|_| !node.is_booting()) else { return Vec::new() };
     let mut drafts: Vec<Draft> = [INFINIBAND, "Ethernet"]
         .into_iter()
         .flat_map(|layer| Rails::new(node, &topology.nics, layer).drafts(node))
@@ -82,11 +79,6 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     drafts.extend(modules(node, &topology.nics));
     drafts.extend(two_layers(node, &topology.nics));
     drafts
-}
-
-/// Returns whether the node booted recently. A driver or the subnet manager may not have configured the ports yet.
-pub(super) fn is_booting(node: &Node<'_>) -> bool {
-    node.host().and_then(|host| host.uptime_seconds).is_some_and(|up| up < BOOTING_SECONDS)
 }
 
 /// Returns a finding about missing modules. Programs cannot use active ports without the module that provides the ports

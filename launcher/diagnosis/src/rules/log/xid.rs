@@ -88,9 +88,6 @@ const END_OF_PROGRAM: [u32; 3] = [45, 141, 174];
 /// Xids that report only that a program ended.
 const ENDS_SILENTLY: [u32; 2] = [45, 174];
 
-/// Codes about commands that were damaged before they reached the GPU. NVIDIA names PCIe as the usual cause.
-const DAMAGED_COMMANDS: [u32; 2] = [32, 80];
-
 /// If at least this many processes with the same name fault, the faults are a pattern: one workload that restarts, or
 /// many jobs.
 const MANY_PROCESSES: usize = 20;
@@ -336,7 +333,7 @@ fn rule_for(code: u32, class: Option<Class>) -> Option<Rule> {
     if code == 109 {
         return Some(CONTEXT_SWITCH);
     }
-    if DAMAGED_COMMANDS.contains(&code) {
+    if xids::DAMAGED_COMMANDS.contains(&code) {
         return Some(DAMAGED);
     }
     Some(match class? {

@@ -148,20 +148,13 @@ fn holders(node: &Node<'_>, counts: impl Fn(&GpuProcess) -> bool) -> Option<Stri
     let names: Vec<String> = holding
         .map(|process| {
             let owner = match process.pod_uid.as_deref() {
-                Some(uid) => format!("pod {}", evidence::data(pod_name(node, uid))),
+                Some(uid) => format!("pod {}", node.name_of_pod(uid)),
                 None => "no pod".to_owned(),
             };
             format!("{} ({owner})", evidence::process(process))
         })
         .collect();
     (!names.is_empty()).then(|| format!("GPUs are in use by {}", evidence::some(&names, HOLDERS)))
-}
-
-/// Returns `namespace/name` of a pod of the node, or else its UID.
-fn pod_name<'a>(node: &Node<'a>, uid: &'a str) -> &'a str {
-    let allocations = node.kubelet().map(|kubelet| kubelet.allocations.as_slice()).unwrap_or_default();
-    let named = allocations.iter().find(|allocation| allocation.pod_uid == uid);
-    named.and_then(|allocation| allocation.pod.as_deref()).unwrap_or(uid)
 }
 
 /// Returns the minimum time since the last change of the label.

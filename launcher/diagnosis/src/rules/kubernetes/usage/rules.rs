@@ -1,12 +1,9 @@
 //! The `rules!` table about requested, allocated, used and advertised GPUs: ids, titles, actions, without the checks.
 
-use crate::rule::{NVML_DOC, PLUGIN_DOC, TOOLKIT_DOC, rules};
+use crate::rule::{NVML_DOC, PLUGIN_DOC, SHARING_DOC, TOOLKIT_DOC, rules};
 
 /// NVIDIA's documentation of the restrictions of an unlicensed vGPU.
 const VGPU_DOC: Option<&str> = Some("https://docs.nvidia.com/vgpu/latest/grid-licensing-user-guide/index.html");
-/// NVIDIA's documentation of time-slicing, which does not isolate memory.
-const SHARING_DOC: Option<&str> =
-    Some("https://docs.nvidia.com/datacenter/cloud-native/gpu-operator/latest/gpu-sharing.html");
 
 rules! {
     UNALLOCATED_USE: "gpu-used-without-allocation" Warning Application TOOLKIT_DOC, "A pod uses a GPU that is not allocated to it",

@@ -75,7 +75,7 @@ fn of_gpu(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
             let mut pods: Vec<_> = by_pod.into_iter().collect();
             pods.sort_by_key(|(_, uses)| std::cmp::Reverse(sum(uses)));
             let named = pods.iter().take(MAX_NAMED).map(|(uid, uses)| {
-                format!("pod {} uses {} ({})", name(node, uid), evidence::bytes(sum(uses)), number(uses))
+                format!("pod {} uses {} ({})", node.name_of_pod(uid), evidence::bytes(sum(uses)), number(uses))
             });
             Some(draft().with_all_evidence(named).with_all_evidence(replicas(node, gpu)))
         }
@@ -102,19 +102,12 @@ fn processes(node: &Node<'_>, uses: &[Use<'_>]) -> Vec<String> {
     let mut uses = uses.to_vec();
     uses.sort_by_key(|(process, _)| process.started_at);
     let pod = uses.first().and_then(|(process, _)| process.pod_uid.as_deref()).unwrap_or_default();
-    let first = format!("pod {} has {} on the GPU", name(node, pod), number(&uses));
+    let first = format!("pod {} has {} on the GPU", node.name_of_pod(pod), number(&uses));
     let each = uses.iter().take(MAX_NAMED).map(|(process, held)| {
         let since = process.started_at.map(|at| format!(", started {}", evidence::time(at))).unwrap_or_default();
         format!("{}: {}{since}", evidence::process(process), evidence::bytes(*held))
     });
     std::iter::once(first).chain(each).collect()
-}
-
-/// Returns `namespace/name` of a pod, or its UID if the name is not known.
-fn name(node: &Node<'_>, uid: &str) -> String {
-    let pods = node.kubernetes.gpu_pods.iter().flatten();
-    let known = pods.into_iter().find(|pod| pod.uid == uid).map(|pod| pod.full_name());
-    evidence::data(&known.unwrap_or_else(|| uid.to_owned()))
 }
 
 fn replicas(node: &Node<'_>, gpu: &Gpu) -> Option<String> {

@@ -141,7 +141,13 @@ pub(crate) fn count(node: &Node<'_>) -> usize {
 /// the PCI bus.
 pub(crate) fn is_integrated(node: &Node<'_>) -> bool {
     let is_part = |gpu: &Gpu| gpu.name.as_deref().is_some_and(|name| name.contains("nvgpu"));
-    node.answering().next().is_some() && node.answering().all(is_part)
+    // Older versions of the software of Jetson have no NVML.
+    let is_tegra = node.report.kernel.as_deref().is_some_and(|kernel| kernel.ends_with("-tegra"));
+    let has_module = node.host().is_some_and(|host| host.modules.iter().any(|module| module == "nvgpu"));
+    match node.answering().next() {
+        Some(_) => node.answering().all(is_part),
+        None => node.listed().next().is_none() && is_tegra && has_module,
+    }
 }
 
 /// Returns whether the node is known to be a physical machine without virtual GPUs: NVML reports no virtualization for

@@ -24,6 +24,8 @@ const MAX_MESSAGE: usize = 600;
 /// node-problem-detector.
 const TRUE_IS_BAD: [&str; 6] =
     ["Pressure", "NetworkUnavailable", "Deadlock", "ReadonlyFilesystem", "Unhealthy", "Problem"];
+/// Ends of the names of conditions that Kubernetes itself sets.
+const OF_KUBERNETES: [&str; 2] = ["Pressure", "NetworkUnavailable"];
 /// Ends of the names of conditions for which any status other than `True` means a problem, unless `Not` is before the
 /// end.
 const GOOD: [&str; 3] = ["Ready", "Healthy", "OK"];
@@ -205,7 +207,10 @@ pub fn unhealthy_conditions(node: &Node) -> Vec<NodeConditionFact> {
         }
         let is_bad = match healthy_status(name) {
             Some("True") => status != "True",
-            Some(_) => status == "True" && !names_health(condition),
+            // The reason of a condition of Kubernetes need not name a fault: `NoRouteCreated`.
+            Some(_) => {
+                status == "True" && (OF_KUBERNETES.iter().any(|end| name.ends_with(end)) || !names_health(condition))
+            }
             None => names_fault(condition),
         };
         is_bad && !of_gpus.iter().any(|text| text.starts_with(&format!("{name} is ")))
@@ -283,6 +288,8 @@ mod tests {
     fn a_negation_in_the_name_of_a_condition_changes_its_healthy_status() {
         for (name, status, reason, is_fault) in [
             ("GpuReady", "False", "DriverMissing", true),
+            ("NetworkUnavailable", "True", "NoRouteCreated", true),
+            ("NetworkUnavailable", "False", "RouteCreated", false),
             ("GpuDriverNotReady", "False", "DriverReady", false),
             ("GpuDriverNotReady", "True", "DriverMissing", true),
             ("GPUNoXidErrors", "True", "NoXid", false),

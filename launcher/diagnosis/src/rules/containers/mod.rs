@@ -15,5 +15,5 @@ pub(crate) const GROUPS: &[RuleGroup] = &[
     RuleGroup::new(cdi::RULES, cdi::check).with_unread(cdi::unread_files),
     RuleGroup::new(container::RULES, container::check),
     RuleGroup::new(container_view::RULES, container_view::check),
-    RuleGroup::new(starting_pods::RULES, starting_pods::check),
+    RuleGroup::new(starting_pods::RULES, starting_pods::check).with_refine(|_, drafts| starting_pods::refine(drafts)),
 ];

@@ -11,6 +11,7 @@ use crate::input::stack::pods::now;
 use crate::messages::phrases::{self, Part, Phrase};
 use crate::messages::{owners, shapes};
 use crate::rule::{About, Draft, rules};
+use syringe_core::classification::Severity;
 use syringe_core::facts::kubernetes::node::StartingPod;
 use syringe_core::text::clean_keeping_end;
 
@@ -75,6 +76,26 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
         (draft.action, [owners, known.into_iter().collect(), vec![draft.advice.clone()]].concat().join(" "));
     let draft = draft.with_action(action, advice);
     vec![draft.with_all_evidence(quoted).with_all_evidence(more)]
+}
+
+/// Moves pods that wait for the container runtime into the finding about the runtime that explains them.
+pub(super) fn refine(drafts: &mut Vec<Draft>) {
+    let of_runtime = |line: &String| {
+        let line = line.to_lowercase();
+        !line.starts_with("pod ") || WORDS_OF_RUNTIME.iter().any(|word| line.contains(word))
+    };
+    let is_waiting = |draft: &Draft| draft.rule.id == NOT_STARTING.id;
+    let Some(at) = drafts.iter().position(|draft| is_waiting(draft) && draft.evidence.iter().all(of_runtime)) else {
+        return;
+    };
+    let explains = |draft: &&mut Draft| {
+        !is_waiting(draft) && draft.rule.about == About::ContainerRuntime && draft.severity >= Severity::Warning
+    };
+    let evidence = drafts[at].evidence.clone();
+    if let Some(cause) = drafts.iter_mut().find(explains) {
+        cause.evidence.extend(evidence);
+        drafts.remove(at);
+    }
 }
 
 /// Returns why the node cannot start a pod, if the pod has waited for a long time and a component of the node is the

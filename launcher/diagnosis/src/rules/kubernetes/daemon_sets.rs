@@ -46,7 +46,7 @@ const JUDGED_IN_ORDER: [Component; 5] = [
 ];
 
 pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
-    let Some(sets) = &node.kubernetes.daemon_sets else { return Vec::new() };
+    let sets = node.kubernetes.daemon_sets.as_deref().unwrap_or_default();
     if !pods::is_settled(node) || is_young(node, node.kubernetes.created) {
         return Vec::new();
     }
@@ -57,10 +57,24 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     };
     let missing: Vec<_> =
         fitting().filter_map(|set| Some((severity(node, set), missing(node, set)?, refused(set)))).collect();
+    // Pods of NVIDIA's software whose DaemonSets are not known, for example because they could not be listed.
+    let others = node.kubernetes.nvidia_pods.iter().flatten().filter(|pod| {
+        let is_of = |set: &&DaemonSetFacts| set.pod.as_ref().is_some_and(|own| own.uid == pod.uid);
+        pod.component != Component::Other && !sets.iter().any(|set| is_of(&set)) && !is_young(node, pod.created)
+    });
+    let others = others.map(|pod| DaemonSetFacts {
+        namespace: pod.namespace.clone(),
+        name: pod.owner.clone(),
+        role: DaemonSetRole::GpuStack,
+        pod: Some(pod.clone()),
+        ..DaemonSetFacts::default()
+    });
     let not_ready: Vec<_> = fitting()
+        .cloned()
+        .chain(others)
         .filter_map(|set| {
-            let (line, why) = not_ready(node, set)?;
-            Some((severity(node, set), line, why.map(|why| (why, None))))
+            let (line, why) = not_ready(node, &set)?;
+            Some((severity(node, &set), line, why.map(|why| (why, None))))
         })
         .collect();
     [drafts(MISSING, missing), drafts(NOT_READY, not_ready)].into_iter().flatten().collect()

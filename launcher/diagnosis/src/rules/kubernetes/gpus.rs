@@ -5,6 +5,7 @@
 
 use super::conditions;
 use crate::evidence;
+use crate::input::boards;
 use crate::input::instance_types::{self, InstanceType};
 use crate::input::node::Node;
 use crate::input::platforms;
@@ -299,6 +300,10 @@ fn signs(node: &Node<'_>) -> Vec<String> {
 }
 
 fn counts(node: &Node<'_>) -> Option<Draft> {
+    // An integrated GPU is not on PCI, and not in NVML either with older software.
+    if boards::is_integrated(node) {
+        return None;
+    }
     let on_pci = node.host().map(|host| host.pci_gpus.len());
     let in_nvml = node.inventory().map(|inventory| inventory.gpus.len());
     let known = u32::try_from(node.listed().count()).unwrap_or(u32::MAX);
@@ -426,7 +431,14 @@ fn not_advertised(node: &Node<'_>, present: u32) -> Option<Draft> {
         let advice = "No action if the GPUs are used outside of Kubernetes. Otherwise install the NVIDIA device plugin or the GPU \
                       Operator in the cluster of {node}.";
         let draft = draft.with_evidence("no node of the cluster advertises GPUs or runs the device plugin");
-        return Some(draft.with_severity(Severity::Info).with_action(ActionCode::None, advice));
+        // The taint keeps pods without a GPU off nodes whose GPUs Kubernetes gives to pods.
+        let reserved = cluster.taints.iter().find(|taint| taint.starts_with("nvidia.com/gpu"));
+        return Some(match reserved {
+            Some(taint) => draft
+                .with_evidence(format!("the taint {} reserves the node for pods with GPUs", evidence::name(taint)))
+                .with_action(ActionCode::UpdateSoftware, NO_PLUGIN),
+            None => draft.with_severity(Severity::Info).with_action(ActionCode::None, advice),
+        });
     }
     let before =
         "a device plugin advertised GPUs on this node before, but no node of the cluster runs a device plugin now";
@@ -443,6 +455,9 @@ fn not_advertised(node: &Node<'_>, present: u32) -> Option<Draft> {
     }
     Some(draft)
 }
+
+const NO_PLUGIN: &str =
+    "Install the NVIDIA device plugin or the GPU Operator in the cluster of {node}: without it, no pod gets a GPU.";
 
 /// Compares the allocations of the kubelet with the GPUs in NVML.
 fn kubelet(node: &Node<'_>) -> Vec<Draft> {

@@ -78,7 +78,7 @@ rules! {
         means "There is no Node object and no machine of this name, only events or a Lease.",
         reads "kubernetes.no_node, kubernetes.warnings, kubernetes.lease_renewed";
     NOTICED: "node-warnings" Warning Driver None, "Kubernetes reports warnings about the node",
-        Watch "Read the messages. No other fact shows that they affect the GPUs of {node}.",
+        Watch "Read the messages. It is not known whether they affect the GPUs of {node}.",
         means "In the last hours, the kubelet or a monitor reported warnings about a Ready node.",
         reads "kubernetes.warnings";
     KERNEL_LINE: "node-event-about-gpu" Warning Hardware None, "An event of the node quotes a kernel line about a GPU",

@@ -192,6 +192,10 @@ fn suspicion(node: &Node<'_>, gpu: &Gpu, faults: &[(usize, &KernelEvent)]) -> Op
         return None;
     }
     let pods: BTreeSet<&str> = pids.iter().filter_map(|pid| pod_of(node, *pid)).collect();
+    // Without another GPU, only different programs can show that the GPU is the cause.
+    if node.listed().count() < 2 && by_name.len() < 2 && pods.len() < 2 {
+        return None;
+    }
     let place_words = place.as_ref().map(|place| format!(", {place}")).unwrap_or_default();
     // A missing name does not indicate a second workload, because old drivers do not print names.
     if by_name.keys().flatten().count() > 1 || pods.len() > 1 || place.is_some() {

@@ -285,11 +285,19 @@ mod tests {
     }
 
     #[test]
+    fn the_status_of_a_condition_of_kubernetes_needs_no_reason() {
+        for (status, reason, is_fault) in [("True", "NoRouteCreated", true), ("False", "RouteCreated", false)] {
+            let node: Node = serde_json::from_value(json!({"status": {"conditions": [
+                {"type": "NetworkUnavailable", "status": status, "reason": reason}]}}))
+            .expect("a node");
+            assert_eq!(!unhealthy_conditions(&node).is_empty(), is_fault, "{reason}");
+        }
+    }
+
+    #[test]
     fn a_negation_in_the_name_of_a_condition_changes_its_healthy_status() {
         for (name, status, reason, is_fault) in [
             ("GpuReady", "False", "DriverMissing", true),
-            ("NetworkUnavailable", "True", "NoRouteCreated", true),
-            ("NetworkUnavailable", "False", "RouteCreated", false),
             ("GpuDriverNotReady", "False", "DriverReady", false),
             ("GpuDriverNotReady", "True", "DriverMissing", true),
             ("GPUNoXidErrors", "True", "NoXid", false),

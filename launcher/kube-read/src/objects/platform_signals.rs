@@ -69,6 +69,16 @@ pub fn is_known_state(name: &str) -> bool {
     SIGNALS.iter().any(|signal| signal.is("label", name) || signal.is("annotation", name))
 }
 
+/// Maximum length of the message of a condition.
+const MAX_MESSAGE: usize = 200;
+
+/// Returns the message of a condition, in quotation marks.
+fn message_of(node: &Node, condition: &str) -> Option<String> {
+    let all = node.status.as_ref()?.conditions.as_ref()?;
+    let message = all.iter().find(|one| one.type_ == condition)?.message.as_deref()?;
+    Some(format!("\"{}\"", clean(message, MAX_MESSAGE))).filter(|_| !message.is_empty())
+}
+
 /// Returns the decisions of the platforms about the node. If several signals show an action of the same owner, the
 /// first row is used.
 pub fn decisions(node: &Node) -> Vec<Decision> {
@@ -100,6 +110,7 @@ pub fn decisions(node: &Node) -> Vec<Decision> {
                     .into_iter()
                     .map(str::to_owned)
                     .chain(reason(node, name))
+                    .chain(if *place == "condition" { message_of(node, name) } else { None })
                     .collect::<Vec<_>>()
                     .join("; "),
                 at,

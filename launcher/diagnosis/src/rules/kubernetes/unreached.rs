@@ -242,8 +242,14 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
         let lines = warnings(node, |event| is_noticed(node, event) && is_unread_line(node, event));
         drafts.extend((!lines.is_empty()).then(|| Draft::on_node(KERNEL_LINE).with_all_evidence(lines)));
         // A line that an event quotes is left out here, because the findings about the kernel log contain it.
-        let noticed =
-            warnings(node, |event| is_noticed(node, event) && !is_told(event) && quoted_line(&event.message).is_none());
+        let is_separate =
+            |event: &PodWarning| is_noticed(node, event) && !is_told(event) && quoted_line(&event.message).is_none();
+        // An event about the subject of a finding belongs to that finding.
+        for draft in &mut drafts {
+            draft.evidence.extend(warnings(node, |event| is_separate(event) && is_about(event, draft.rule)));
+        }
+        let is_joined = |event: &PodWarning| drafts.iter().any(|draft| is_about(event, draft.rule));
+        let noticed = warnings(node, |event| is_separate(event) && !is_joined(event));
         let absent = warnings(node, |event| is_noticed(node, event) && is_not_in_log(node, event));
         let absent =
             absent.into_iter().map(|line| format!("{line} (the kernel log covers this time, and has no such line)"));
@@ -346,6 +352,21 @@ const GRAVE_ADVICE: &str = "Repair what the warning in the evidence reports on {
 
 fn is_grave(node: &Node<'_>, event: &PodWarning) -> bool {
     GRAVE.contains(&event.reason.as_str()) && event.last.is_some() && is_younger(node, event, GRAVE_FOR)
+}
+
+/// Words in the reasons of events, in lower case, with the rule about the same subject.
+const SUBJECTS: [(&[&str], Rule); 4] = [
+    (&["route", "network", "cni"], NO_NETWORK),
+    (&["spot", "interrupt", "terminat", "disrupt", "shutdown"], LEAVING),
+    (&["evictionthreshold", "imagegc", "freediskspace", "systemoom"], PRESSURE),
+    (&["filesystem", "readonly"], CONDITION),
+];
+
+/// Returns whether an event is about the subject of a rule.
+fn is_about(event: &PodWarning, rule: Rule) -> bool {
+    let reason = event.reason.to_ascii_lowercase();
+    let words = SUBJECTS.iter().find(|(_, own)| own.id == rule.id).map(|(words, _)| *words);
+    words.is_some_and(|words| words.iter().any(|word| reason.contains(word)))
 }
 
 /// Returns whether a warning about a Ready node is shown.

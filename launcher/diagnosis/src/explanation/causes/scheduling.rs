@@ -240,7 +240,7 @@ fn no_node_fits(case: &Case<'_>, message: &str) -> Explanation {
             (
                 Cause::Cluster,
                 Certainty::Certain,
-                format!("the pod never fits, however long it waits: {what}{told} ({})", reasons.join("; ")),
+                format!("the pod fits on no node, even if all other pods end: {what}{told} ({})", reasons.join("; ")),
             )
         }
         Some(_) if other.is_empty() && with_room.is_some() => (

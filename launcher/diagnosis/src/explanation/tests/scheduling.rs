@@ -162,7 +162,11 @@ fn a_request_that_never_fits_is_not_one_that_waits() {
         ..PodEvent::default()
     };
     for (never, words, code) in [
-        (true, "the pod never fits, however long it waits: no node is large enough", ActionCode::ChangeRequest),
+        (
+            true,
+            "the pod fits on no node, even if all other pods end: no node is large enough",
+            ActionCode::ChangeRequest,
+        ),
         (false, "the pod waits, because no node fits", ActionCode::Watch),
     ] {
         let events = vec![scaler.clone()];

@@ -21,7 +21,7 @@ rules! {
             the vendor.",
         means "Boards of this product have 2, 4, 8 or 16 GPUs (trays of GB200 2 or 4), but NVML and the PCI bus show another number: a GPU is missing in both.",
         reads "inventory.name, inventory.module_id, host.pci_gpus", in_plan WorkContinues;
-    BELOW: "board-below-specification" Warning Fabric FABRIC_DOC, "All GPUs lack something that their product has",
+    BELOW: "board-below-specification" Warning Fabric FABRIC_DOC, "All GPUs of the node are below the specification of their product",
         UpdateSoftware "Check driver options (NVreg_NvLinkDisable), the firmware of the board and Fabric Manager of {node}, then reset \
             all GPUs. If the difference persists, contact the vendor.",
         means "All GPUs of the node lack NVLinks, the speed of NVLinks, or the fabric that boards of their product have.",

@@ -41,12 +41,12 @@ rules! {
             pods used the old resource.",
         means "The kubelet allocated devices of a resource to a container, but no device plugin registers this resource.",
         reads "kubelet.allocations, kubelet.registered";
-    TWICE: "gpus-offered-twice" Warning Driver PLUGIN_DOC, "A device plugin and a DRA driver both offer the GPUs",
+    TWICE: "gpus-offered-twice" Warning Driver PLUGIN_DOC, "A device plugin and a DRA driver both advertise the GPUs",
         UpdateSoftware "Disable either the device plugin or the DRA driver on {node}. They do not know the \
             allocations of each other, so both can allocate the same GPU.",
         means "GPUs are in the capacity of the node and in ResourceSlices, so that two pods can get the same GPU.",
         reads "kubernetes.gpu_dra, kubernetes.dra_devices, kubernetes.gpu_capacity, kubelet.registered";
-    RESTARTS: "stack-component-restarts" Info Driver PLUGIN_DOC, "A container of NVIDIA's software restarts again and again",
+    RESTARTS: "stack-component-restarts" Info Driver PLUGIN_DOC, "A container of NVIDIA's software restarts repeatedly",
         Watch "Read the log of the container before its last restart (`kubectl logs --previous`) on {node}.",
         means "A container of NVIDIA's software is ready now, and was restarted many times, the last time less than a day ago.",
         reads "kubernetes.nvidia_pods";

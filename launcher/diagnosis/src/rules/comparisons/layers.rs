@@ -18,7 +18,7 @@ use syringe_core::section_name::SectionName;
 use syringe_core::unknown::Unknown;
 
 rules! {
-    NOT_ON_PCI: "gpu-in-nvml-alone" Warning Driver DEBUG_DOC, "NVML lists a GPU that the PCI bus does not show as bound to nvidia",
+    NOT_ON_PCI: "gpu-in-nvml-alone" Warning Driver DEBUG_DOC, "NVML lists a GPU that is not bound to the nvidia driver on the PCI bus",
         Watch "Run the diagnosis of {node} again. If the difference persists, reboot the node at the next maintenance.",
         means "NVML lists a GPU, but the PCI bus does not show it with the nvidia driver: one of the two readings is wrong.",
         reads "inventory.gpus, host.pci_gpus";
@@ -37,7 +37,7 @@ rules! {
             the loaded driver. The first CUDA program does this itself only if nvidia-modprobe is installed.",
         means "NVML works, but a kernel module or device file that CUDA programs need does not exist: CUDA fails to initialize.",
         reads "host.modules, host.device_nodes, inventory.gpus";
-    NOT_REGISTERED: "gpu-not-registered" Warning Driver PLUGIN_DOC, "A device plugin does not offer a GPU or MIG device",
+    NOT_REGISTERED: "gpu-not-registered" Warning Driver PLUGIN_DOC, "A device plugin does not advertise a GPU or MIG device",
         Watch "Read the log of the NVIDIA device plugin on {node}: a plugin withdraws a GPU after an Xid. Restart the plugin only if \
             {gpu} is healthy: after a restart, the plugin offers the GPU to pods again.",
         means "NVML lists a GPU or MIG device, and device plugins registered other devices with the kubelet, but not this device.",

@@ -9,7 +9,7 @@ use syringe_core::classification::Severity;
 use syringe_core::gpu_names::without_share;
 
 rules! {
-    WHOLE: "mig-gpu-offered-whole" Warning Driver MIG_DOC, "A GPU in MIG mode is offered as a whole GPU",
+    WHOLE: "mig-gpu-offered-whole" Warning Driver MIG_DOC, "A GPU in MIG mode is advertised as a whole GPU",
         UpdateSoftware "Set the MIG strategy of the device plugin on {node} to single or mixed, and restart the \
             plugin: a pod that gets {gpu} as a whole can use only one MIG device. To offer {gpu} as a whole, disable \
             MIG.",

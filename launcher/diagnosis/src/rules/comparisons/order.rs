@@ -10,7 +10,7 @@ use syringe_core::classification::Severity;
 use syringe_core::facts::kubernetes::gpu_pod::GpuPod;
 
 rules! {
-    OLDER: "component-older-than-its-base" Warning Driver PLUGIN_DOC, "A component started before something on which it depends",
+    OLDER: "component-older-than-its-base" Warning Driver PLUGIN_DOC, "A component started before a component that it needs",
         UpdateSoftware "Restart the older component on {node}: the evidence shows which component this is.",
         means "A component of the node started before something on which it depends (for example, the driver or the \
             kubelet) was started or changed. The component may use an old state.",

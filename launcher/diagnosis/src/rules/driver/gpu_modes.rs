@@ -15,7 +15,7 @@ rules! {
         UpdateSoftware "Set the compute mode of {gpu} on {node} to Default (nvidia-smi -c DEFAULT).",
         means "The compute mode of the GPU is set to Prohibited: no CUDA program can start on it.",
         reads "inventory.compute_mode";
-    EXCLUSIVE: "shared-gpu-in-exclusive-mode" Warning Driver NVML_DOC, "A GPU is offered to several pods, but accepts \
+    EXCLUSIVE: "shared-gpu-in-exclusive-mode" Warning Driver NVML_DOC, "A GPU is advertised to several pods, but accepts \
         only one process",
         UpdateSoftware "If the GPUs are shared with MPS, start the MPS control daemon on {node}. For time-slicing, \
             set the compute mode of {gpu} to Default (nvidia-smi -c DEFAULT). Until then, a second program gets the \

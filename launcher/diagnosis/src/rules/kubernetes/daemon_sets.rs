@@ -15,7 +15,7 @@ use syringe_core::unknown::Unknown;
 
 rules! {
     about Workload;
-    MISSING: "daemonset-pod-missing" Warning Driver None, "A DaemonSet that fits the node has no pod on it",
+    MISSING: "daemonset-pod-missing" Warning Driver None, "A DaemonSet that matches the node has no pod on the node",
         Watch "Find out why the DaemonSet has no pod on {node}: `kubectl describe daemonset` shows its events (quota, admission, \
             scheduling).",
         means "The name, node selector, affinity and tolerations of a DaemonSet fit the node, but the DaemonSet has no pod there. The \

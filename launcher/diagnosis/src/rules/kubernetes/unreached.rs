@@ -101,7 +101,7 @@ rules! {
         FixLimits "Free disk space on {node} in the file system of the images (crictl images, files of no container, \
             logs), or enlarge this file system. Its use is above the threshold, and the kubelet finds no image that \
             it may delete. DiskPressure and evictions follow.",
-        means "The clean-up of images by the kubelet failed again and again within six hours.",
+        means "The kubelet's image clean-up failed repeatedly within six hours.",
         reads "kubernetes.warnings";
     PRESSURE: "node-under-pressure" Warning Driver None, "The node is short of disk space, memory or process IDs",
         FixLimits "On {node}, free the resource that the condition names. Until then, the kubelet evicts pods, deletes images and accepts few new pods.",

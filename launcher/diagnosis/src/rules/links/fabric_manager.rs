@@ -24,12 +24,12 @@ rules! {
         means "Programs that use the GPUs are older than the running Fabric Manager. CUDA cannot start without Fabric \
             Manager, so an earlier Fabric Manager ended.",
         reads "host.services, processes, topology.fabric", in_plan WorkContinues;
-    OFTEN: "fabric-manager-restarts-often" Warning Fabric FABRIC_DOC, "Fabric Manager starts again and again",
+    OFTEN: "fabric-manager-restarts-often" Warning Fabric FABRIC_DOC, "Fabric Manager restarts repeatedly",
         UpdateSoftware "Read /var/log/fabricmanager.log of {node} for the error before each start. Fabric Manager \
             must have the version of the driver.",
         means "The log of Fabric Manager has several starts within two days.",
         reads "host.service_logs, host.uptime_seconds", in_plan WorkContinues;
-    IMEX_OFTEN: "imex-restarts-often" Warning Fabric IMEX_DOC, "IMEX starts again and again",
+    IMEX_OFTEN: "imex-restarts-often" Warning Fabric IMEX_DOC, "IMEX restarts repeatedly",
         UpdateSoftware "Read /var/log/nvidia-imex.log of {node} for the error before each start. Version, addresses \
             and ports must match the other nodes of its domain. Jobs on {node} alone do not need IMEX.",
         means "The log of IMEX has several starts within two days.",

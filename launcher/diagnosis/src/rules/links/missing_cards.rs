@@ -17,7 +17,7 @@ use syringe_core::report::Status;
 
 rules! {
     about Network;
-    NO_DRIVER: "network-card-without-driver" Warning Driver DEBUG_DOC, "A card for RDMA has no driver",
+    NO_DRIVER: "network-card-without-driver" Warning Driver DEBUG_DOC, "An RDMA network card has no driver",
         UpdateSoftware "Load the driver of the card in the evidence on {node} (mlx5_core and mlx5_ib, or efa), or install it for the running \
             kernel (DOCA or MLNX_OFED, the EFA installer): without it, jobs on several nodes use TCP.",
         means "A card for InfiniBand or EFA is on the PCI bus, and no driver is bound to it, so that it has no ports.",

@@ -18,7 +18,7 @@ use syringe_core::facts::topology::NicPort;
 
 rules! {
     about Network;
-    FLAPS: "rdma-port-flaps" Warning Fabric DEBUG_DOC, "The link of a network port goes down again and again",
+    FLAPS: "rdma-port-flaps" Warning Fabric DEBUG_DOC, "The link of a network port goes down repeatedly",
         CheckCabling "Check cable, transceiver and switch port of the network port of {node} in the evidence: reseat or swap them and watch \
             the counter. Each time the link goes down, jobs on several nodes hang or fail.",
         means "The link of an InfiniBand or RoCE port went down more often than those of the other ports of the node.",

@@ -40,7 +40,7 @@ rules! {
         means "Different programs fault on one GPU and not on the others: the GPU may be at fault.",
         reads "xid: 13, 31 and others, inventory.gpus";
     REPEATED: "application-faults-repeat-on-one-gpu" Warning Hardware XID_DOC,
-        "Processes with the same name fault again and again on one GPU only",
+        "Processes with the same name fault repeatedly on one GPU only",
         Watch "The cause is a workload that restarts, or the GPU. Run the workload on another GPU of {node}. If it fails on \
             {gpu} only, run a diagnostic on that GPU (dcgmi diag).",
         means "Many processes of one program, or several processes in one copy engine, fault on one GPU and not on the others: the program or the GPU \

@@ -27,7 +27,7 @@ rules! {
         Watch "Open a support case about {gpu} of {node}.",
         means "An Xid that is no reason for a reset occurred many times on one GPU. The advice for this Xid is to watch for repetitions.",
         reads "xid";
-    MIXED: "xid-different-faults" Critical Hardware XID_DOC, "One GPU has different severe faults again and again",
+    MIXED: "xid-different-faults" Critical Hardware XID_DOC, "One GPU repeatedly has different severe faults",
         ContactVendor "Drain {gpu} of {node}, check its seating and power, and run the NVIDIA field diagnostic. Return it (RMA) if the \
             diagnostic fails.",
         means "Severe Xids of different kinds occurred on the same GPU after resets, driver loads or reboots: the GPU needs a repair \

@@ -28,7 +28,7 @@ rules! {
         means "A container of NVIDIA's DRA driver fails. Its ResourceSlices remain, so pods with claims are still scheduled to the node, \
             but their claims (GPUs, compute domains) are not prepared there.",
         reads "kubernetes.nvidia_pods, host.stack_log, kubernetes.gpu_dra";
-    NO_MIG_DEVICES: "stack-without-mig-devices" Critical Driver MIG_DOC, "MIG is on, and no GPU has a MIG device to offer",
+    NO_MIG_DEVICES: "stack-without-mig-devices" Critical Driver MIG_DOC, "MIG is on, but no GPU has a MIG device to advertise",
         UpdateSoftware "Create the MIG devices of {node}: set the label nvidia.com/mig.config to a layout (MIG manager), or run \
             nvidia-smi mig -cgi, or disable MIG. The device plugin works, but has nothing to offer.",
         means "MIG is on for every GPU of the node, and no MIG device exists. The device plugin therefore advertises nothing.",
@@ -40,7 +40,7 @@ rules! {
         means "The node has NVIDIA GPUs and, unlike other nodes, no label of node feature discovery for them. The GPU \
             Operator deploys nothing there.",
         reads "host.pci_gpus, kubernetes.labels, kubernetes.pci_label_elsewhere, kubernetes.nvidia_pods";
-    PLUGIN_UNFIT: "device-plugin-does-not-fit" Warning Driver PLUGIN_DOC, "No device plugin's DaemonSet fits the node",
+    PLUGIN_UNFIT: "device-plugin-does-not-fit" Warning Driver PLUGIN_DOC, "No DaemonSet of a device plugin matches the node",
         UpdateSoftware "Give {node} what the DaemonSet of the device plugin requires (its label, or a toleration for its taint), or change nodeSelector, affinity or tolerations of the DaemonSet.",
         means "GPUs respond but are not advertised, and the DaemonSets of device plugins and DRA drivers do not select \
             the node: the evidence shows the first requirement that the node does not meet.",

@@ -42,7 +42,7 @@ rules! {
         means "Several pods, or several processes of one pod, share a GPU, and together they use nearly all of its \
             memory. The next memory allocation of any of these pods or processes fails with an out-of-memory error.",
         reads "processes.processes, telemetry.memory, kubelet.allocations, host.daemons", about Workload;
-    MATCHING_FAILED: "pods-do-not-match-node" Warning Driver PLUGIN_DOC, "No pod of the node matches its devices and processes",
+    MATCHING_FAILED: "pods-do-not-match-node" Warning Driver PLUGIN_DOC, "No pod in the API matches the devices and processes of the node",
         Watch "Do not delete pods or stop processes on {node} because of this finding. Run the diagnosis again. If \
             the finding remains, compare /proc/PID/cgroup on {node} with the UIDs of the pods. If the state of the \
             kubelet is stale, restart the kubelet.",
@@ -62,7 +62,7 @@ rules! {
         means "The kubelet has allocated the same GPU or MIG device to two pods. Time-slicing and MPS, which share GPUs, are \
             not used for this device. Both pods use its memory and time.",
         reads "kubelet.allocations, kubernetes.live_pod_uids", about Workload;
-    STAYS_TERMINATING: "pod-stays-terminating" Warning Driver None, "A pod with GPUs is not gone long after its deletion",
+    STAYS_TERMINATING: "pod-stays-terminating" Warning Driver None, "A pod with GPUs still exists long after its deletion",
         Watch "Find out what keeps the pod in the evidence: a finalizer (kubectl get pod -o jsonpath='{.metadata.finalizers}'), a process that \
             waits in the kernel, or a volume that cannot be unmounted (log of the kubelet of {node}). Force the \
             deletion of the pod only when none of its processes is left.",

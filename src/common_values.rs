@@ -2,7 +2,8 @@
 //!
 //! The GPUs of a node have many equal values, and so do the MIG devices of a GPU, the devices of a PCIe path, and the
 //! network cards. In JSON, such a list contains only the values that differ. The common values are in a field next to the
-//! list (`all_gpus` for `gpus`). This list is half as long and easier to read. Reading restores the full list, so no other
+//! list (`all_gpus` for `gpus`). Such a list is half as long and easier to read. Reading restores the full list, so no
+//! other
 //! code is affected.
 //!
 //! ```text
@@ -23,7 +24,7 @@ const LISTS: [(&str, &str); 5] = [
     ("nics", "all_nics"),
 ];
 
-/// Moves the values that are the same in all entries of a list to a field beside the list. Inner lists are processed
+/// Moves the values that are the same in all entries of a list to a field next to the list. Inner lists are processed
 /// first, so their common values can also be common to all GPUs.
 pub fn extract(data: &mut Value) {
     let Value::Object(object) = data else { return };

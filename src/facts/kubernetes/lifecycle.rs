@@ -1,4 +1,5 @@
-//! `NodeConditionFact`: a node condition. `Decision`: maintenance or repair by a platform. `MachineFacts`: a machine.
+//! `NodeConditionFact`: a node condition. `Decision`: a platform's maintenance or repair. `MachineFacts`: a NodeClaim
+//! or Machine.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};

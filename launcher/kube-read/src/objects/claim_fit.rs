@@ -15,7 +15,7 @@ use crate::objects::pod_requests::thousandths;
 const MAX_VALUE: usize = 80;
 const MAX_VALUES: usize = 4;
 
-/// A slice of published devices, with the fields that selectors use.
+/// A ResourceSlice, with the fields that selectors use.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 pub struct PublishedSlice {

@@ -153,7 +153,7 @@ fn healthy_status(name: &str) -> Option<&'static str> {
     (of_faults || TRUE_IS_BAD.iter().any(|word| name.contains(word))).then_some("False")
 }
 
-/// Returns whether the reason of a condition says that there is no fault: `NoXid`, `GpuCheckIsHealthy`, `DriverReady`.
+/// Returns whether the reason of a condition denies a fault: `NoXid`, `GpuCheckIsHealthy`, `DriverReady`.
 fn names_health(condition: &NodeCondition) -> bool {
     let reason = condition.reason.as_deref().unwrap_or_default();
     let good = GOOD.iter().find_map(|end| reason.strip_suffix(end));

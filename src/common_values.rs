@@ -1,10 +1,9 @@
 //! `extract` and `restore`: write values that are equal in all entries of a JSON list only once, and copy them back.
 //!
 //! The GPUs of a node have many equal values, and so do the MIG devices of a GPU, the devices of a PCIe path, and the
-//! network cards. In JSON, such a list contains only the values that differ. The common values are in a field next to the
-//! list (`all_gpus` for `gpus`). Such a list is half as long and easier to read. Reading restores the full list, so no
-//! other
-//! code is affected.
+//! network cards. In JSON, such a list contains only the values that differ. The common values are in a field next to
+//! the list (`all_gpus` for `gpus`). Such a list is half as long and easier to read. Reading restores the full list, so
+//! no other code is affected.
 //!
 //! ```text
 //!   {"gpus": [{"index": 0, "name": "H100", "ecc": {"on": true, "errors": 0}},

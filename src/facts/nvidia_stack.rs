@@ -1,6 +1,4 @@
-//! `NvidiaStack`: NVIDIA's software for Kubernetes on a node: sockets, validation files, processes, start of the
-//! kubelet.
-//! `Inotify`: the limits of inotify.
+//! `NvidiaStack`: NVIDIA's software for Kubernetes on a node: sockets, validation files, processes. `Inotify`: limits.
 
 use jiff::Timestamp;
 use syringe_macros::facts;

@@ -1,5 +1,4 @@
-//! `NodeConditionFact`: a node condition. `Decision`: a platform's maintenance or repair. `MachineFacts`: a NodeClaim
-//! or Machine.
+//! `NodeConditionFact`: a node condition. `Decision`: maintenance or repair. `MachineFacts`: a NodeClaim or Machine.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};

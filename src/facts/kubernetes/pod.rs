@@ -197,8 +197,7 @@ pub struct CapacityShortage {
     /// The largest request that would start now, e.g.
     /// `fits now: at most 2 nvidia.com/gpu in one pod: 2 on gpu-7, 1 on gpu-8`.
     pub fits_now: Option<String>,
-    /// An eligible node with enough of every resource. The pod is not on this node for a reason that is not checked
-    /// here.
+    /// An eligible node with enough of every resource. The scheduler excludes it for a reason that is not checked here.
     pub has_room: Option<String>,
     /// The node that has enough of every resource and is excluded for the fewest reasons, with these reasons: `gpu-8
     /// has 4 nvidia.com/gpu free and is excluded: cordoned`. Only some reasons are checked.

@@ -1,5 +1,5 @@
-//! `is_ready`, `is_cordoned`, `conditions`, `unhealthy_conditions`, `gpu_conditions`, …: the state of a node, its
-//! conditions with their age, and the conditions that report a fault.
+//! `is_ready`, `is_cordoned`, `conditions`, `unhealthy_conditions`, `gpu_conditions`, …: the conditions of a node.
+//! The functions return the state of the node, its conditions with their age, and the conditions that report a fault.
 
 use std::collections::BTreeMap;
 

@@ -1,5 +1,5 @@
-//! `of_condition`, `decisions`, `running_repair`: match conditions, taints, labels and annotations of platforms and
-//! monitors with `platform_signals.tsv`.
+//! `of_condition`, `decisions`, `running_repair`: find signs of platforms and monitors on a node (maintenance, repair).
+//! The signs are conditions, taints, labels and annotations. `platform_signals.tsv` lists them.
 
 use std::sync::LazyLock;
 

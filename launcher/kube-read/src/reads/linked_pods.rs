@@ -1,5 +1,6 @@
-//! `of_pod`, `providers`, `of_node`, `ended_near`, `named`: read other pods that may explain a problem, each with its
-//! state and the end of its log. `log_of`: reads the log of one container.
+//! `of_pod`, `providers`, `of_node`, `ended_near`, `named`: read other pods that may explain a problem, with their
+//! logs.
+//! `log_of`: reads the log of one container.
 //!
 //! Only directly linked pods are read: pods that a message mentions, pods of the same job that messages are about, pods
 //! that offer the missing resource, the pods that these need, and the operator that creates them. Healthy pods and

@@ -1,5 +1,4 @@
-//! `start`, `since`: read the activity of a GPU between two points in time, with NVML's GPU performance monitoring
-//! (GPM).
+//! `start`, `since`: read the activity of a GPU between two times, with NVML's GPU performance monitoring (GPM).
 //!
 //! GPM exists on Hopper and later GPUs. The two readings must be at least 100 ms apart.
 

@@ -1,5 +1,4 @@
-//! `of_pod`, `providers`, `of_node`, `ended_near`, `named`: read other pods that may explain a problem, with their
-//! logs.
+//! `of_pod`, `providers`, `of_node`, `ended_near`, `named`: read other pods that may explain a problem, and their logs.
 //! `log_of`: reads the log of one container.
 //!
 //! Only directly linked pods are read: pods that a message mentions, pods of the same job that messages are about, pods

@@ -1,9 +1,9 @@
 //! `extract` and `restore`: write values that are equal in all entries of a JSON list only once, and copy them back.
 //!
 //! The GPUs of a node have many equal values, and so do the MIG devices of a GPU, the devices of a PCIe path, and the
-//! network cards. In JSON, such a list contains only the values that differ. The common values are in a field next to the
-//! list (`all_gpus` for `gpus`). This list is half as long and easier to read. Reading restores the full list, so no other
-//! code is affected.
+//! network cards. In JSON, such a list contains only the values that differ. The common values are in a field next to
+//! the list (`all_gpus` for `gpus`). Such a list is half as long and easier to read. Reading restores the full list, so
+//! no other code is affected.
 //!
 //! ```text
 //!   {"gpus": [{"index": 0, "name": "H100", "ecc": {"on": true, "errors": 0}},
@@ -23,7 +23,7 @@ const LISTS: [(&str, &str); 5] = [
     ("nics", "all_nics"),
 ];
 
-/// Moves the values that are the same in all entries of a list to a field beside the list. Inner lists are processed
+/// Moves the values that are the same in all entries of a list to a field next to the list. Inner lists are processed
 /// first, so their common values can also be common to all GPUs.
 pub fn extract(data: &mut Value) {
     let Value::Object(object) = data else { return };

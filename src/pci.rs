@@ -47,7 +47,8 @@ impl PciAddress {
         Some((hex(parts.next()?, 8)?, hex(parts.next()?, 2)?))
     }
 
-    /// Returns whether the device is on bus 0, below no port. A GPU of a physical machine is below a port.
+    /// Returns whether the device is on bus 0, where no PCIe port is above it. A GPU of a physical machine is below a
+    /// port.
     pub fn is_on_bus_0(&self) -> bool {
         self.domain_and_bus().is_some_and(|(_, bus)| bus == 0)
     }

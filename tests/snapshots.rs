@@ -60,7 +60,7 @@ fn every_section_of_a_healthy_and_of_a_broken_node() {
 #[test]
 fn every_other_section_is_replayed_unchanged() {
     for (scenario, mut facts) in ::scenarios::all().map(|scenario| (scenario.name, scenario.report())) {
-        // It is only replayed for a command that asks for it.
+        // The start of CUDA is only replayed for a command with `--deep`.
         if let Some(host) = facts.sections.host.as_mut().and_then(|section| section.data.as_mut()) {
             host.cuda = None;
         }

@@ -115,7 +115,7 @@ impl Reader {
     }
 }
 
-/// Starts the reads of a section, which has this much time from now on.
+/// Starts the reads of a section, whose time limit is `time`.
 pub(crate) fn begin(time: Duration) {
     // The last part of the time is reserved for sending the result.
     let end = Instant::now() + time - (time / 8).min(ANSWER_TIME);
@@ -165,7 +165,7 @@ pub(crate) fn in_time_of<T: Send + 'static>(
 fn receive<T>(result: &Receiver<io::Result<T>>, path: &Path, time: Duration) -> io::Result<T> {
     match result.recv_timeout(time) {
         Ok(result) => result.inspect_err(|error| {
-            // The callers take most errors for files that do not exist.
+            // Callers treat most errors as a file that does not exist, so these errors are noted here.
             if matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM)) {
                 note("no_descriptor", path, error, "");
             }

@@ -38,9 +38,9 @@ const PROGRAM: &str = "/proc/self/exe";
 const MAX_BYTES: u64 = 64 * 1024;
 /// Maximum time for a process to exit after it was killed, and for its last output.
 const KILL_TIME: Duration = Duration::from_millis(200);
-/// The score with which the kernel ends a process first if the memory of the pod is not enough.
+/// The value of `oom_score_adj` with which the kernel kills this process first if the pod runs out of memory.
 const END_FIRST: &str = "1000";
-/// Maximum size of a core dump. With a limit of 1, the kernel also starts no program for the dump.
+/// Maximum size of a core dump. A limit of 1 also prevents the kernel from starting a program for the dump.
 const NO_DUMP: u64 = 1;
 /// Pause between two checks of a process.
 const PAUSE: Duration = Duration::from_millis(2);
@@ -149,7 +149,8 @@ pub(crate) fn exit_text(status: ExitStatus) -> String {
     }
 }
 
-/// Makes this child the first process that the kernel ends if memory is scarce, and prevents dumps and traces of its memory.
+/// Makes this child the first process that the kernel kills if memory is scarce, and prevents dumps and traces of its
+/// memory.
 ///
 /// # Errors
 ///
@@ -169,8 +170,8 @@ pub(crate) fn limit(resource: Resource, most: u64) -> io::Result<()> {
     Ok(setrlimit(resource, Rlimit { current: Some(most), maximum: Some(most) })?)
 }
 
-/// Makes the kernel end this process with its parent, and prevents dumps and traces. A change of the user of this
-/// process clears these settings.
+/// Makes the kernel kill this process when its parent exits, and prevents dumps and traces. A change of the user of
+/// this process clears these settings.
 ///
 /// # Errors
 ///

@@ -85,7 +85,7 @@ fn run(paths: &Paths, limit: Duration) -> io::Result<CudaStart> {
         End::Late { left } => cuda.left_process = left,
         End::Exited(status) => cuda.ended = Some(child::exit_text(status)),
     }
-    // If no call was made, the end of the process says nothing about the library and the driver.
+    // If no call was made, the end of the process gives no information about the library and the driver.
     let of_memory = matches!(end, End::Exited(status) if status.signal() == Some(OUT_OF_MEMORY));
     if cuda.open_call.is_none() || of_memory {
         let ended = cuda.ended.take().unwrap_or_else(|| "made no CUDA call within the time limit".to_owned());

@@ -96,8 +96,8 @@ impl Root {
         Ok(root)
     }
 
-    /// Returns an error if an opened file is on a mount that may not be entered. The kernel knows the mount, so no
-    /// request is sent to the file system.
+    /// Returns an error if an opened file is on a mount that may not be entered. The ID of the mount comes from the
+    /// kernel, so no request is sent to the file system.
     fn enter(&self, opened: &OwnedFd) -> rustix::io::Result<()> {
         let Some(mounts) = &self.mounts else { return Ok(()) };
         let text = fs::read_to_string(format!("/proc/thread-self/fdinfo/{}", opened.as_raw_fd()));

@@ -2,17 +2,17 @@
 
 use super::telemetry::{GpuTelemetry, Throttling};
 
-/// Nothing runs on the GPU.
+/// The GPU is idle.
 pub const IDLE: u64 = 0x1;
-/// Clocks that an administrator set.
+/// A setting of an administrator limits the clocks.
 pub const CLOCK_SETTING: u64 = 0x2;
-/// The power limit.
+/// The power limit reduces the clocks.
 pub const POWER_CAP: u64 = 0x4;
-/// Hardware slowdown because of heat or power.
+/// The hardware reduces the clocks because of heat or power.
 pub const SLOWDOWN: u64 = 0x8;
-/// Thermal slowdown by the driver.
+/// The driver reduces the clocks because of heat.
 pub const SOFTWARE_THERMAL: u64 = 0x20;
-/// Thermal slowdown by the hardware.
+/// The hardware reduces the clocks because of heat.
 pub const HARDWARE_THERMAL: u64 = 0x40;
 /// The power brake: an external signal from the power supply.
 pub const POWER_BRAKE: u64 = 0x80;

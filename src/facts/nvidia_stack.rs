@@ -1,5 +1,4 @@
-//! `NvidiaStack`: traces of NVIDIA's software for Kubernetes on the node (sockets, validation files, processes), the start of the
-//! kubelet, and the limits of inotify (`Inotify`).
+//! `NvidiaStack`: NVIDIA's software for Kubernetes on a node: sockets, validation files, processes. `Inotify`: limits.
 
 use jiff::Timestamp;
 use syringe_macros::facts;

@@ -1,4 +1,4 @@
-//! `Sample`: how much the error and throttling counters of a GPU grew between two readings, and what the GPU did meanwhile.
+//! `Sample`: the growth of a GPU's error and throttling counters between two readings, and the activity of the GPU.
 
 use syringe_macros::facts;
 

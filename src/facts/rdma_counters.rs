@@ -34,11 +34,11 @@ pub struct RdmaCounter {
     /// Id of the rule that reports the counter.
     pub finding: &'static str,
     pub severity: Severity,
-    /// The severity for a port that counts far more than each other port.
+    /// The severity if one port counts far more than every other port.
     pub if_far: Severity,
-    /// A lower number is never a fault.
+    /// Minimum count of a fault.
     pub at_least: u64,
-    /// Number of events per day that is not a fault.
+    /// Maximum number of events per day that is not a fault.
     pub per_day: f64,
     /// The largest value that the counter can have.
     pub full: Option<u64>,

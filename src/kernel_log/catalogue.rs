@@ -32,8 +32,7 @@ pub enum Ageing {
     AfterADay,
     /// If the GPU works again, the event is a warning for a day, then information.
     WhenWorking,
-    /// As [`Self::WhenWorking`]. On the first day, however, only work that began after the event shows that the GPU
-    /// works.
+    /// As [`Self::WhenWorking`], but on the first day, only work that began after the event shows that the GPU works.
     WhenWorkingADay,
     /// The event does not age, because it describes a state (a pending repair, a used spare, a halted device).
     Never,

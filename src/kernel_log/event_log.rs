@@ -378,8 +378,8 @@ impl EventLog {
         }
     }
 
-    /// Returns whether the current record has the level of a warning or worse. If its format has no levels, its words
-    /// decide.
+    /// Returns whether the current record has the level of a warning or worse. If its format has no levels, the words
+    /// of the text are checked.
     fn is_warning(&self, text: &str) -> bool {
         const WARNING: u8 = 4;
         self.level.map_or_else(|| line_parser::speaks_of_error(text), |level| level <= WARNING)

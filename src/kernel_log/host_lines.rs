@@ -36,7 +36,7 @@ pub struct HostLine {
     /// Sub-code of the events.
     pub name: &'static str,
     pub severity: Severity,
-    /// Number of lines within a day from which the severity applies. Fewer lines are information.
+    /// Minimum number of lines within a day for this severity. Fewer lines are information.
     pub at_least: u64,
     pub lasts: Lasts,
     /// Name of the rows that end this row.

@@ -1,10 +1,10 @@
 //! Modules that parse Xids, SXids and other kernel log lines into events, and the catalogue of their meanings.
 //!
 //! ```text
-//!   kernel log record ──record──▶ text ──line──▶ its meaning  ──event_log──▶ KernelLog (facts)
-//!   (any spelling)                       │
-//!                                        └─ xid_text, nvlink5, nvlink4, sxid, nvrm, pcie, other_kernel_lines:
-//!                                           one kind of line each
+//!   kernel log record ──record_parser──▶ text ──line_parser──▶ Line ──event_log──▶ KernelLog (facts)
+//!   (any format)                                     │
+//!                                                    └─ xid_text, nvlink5, nvlink4, sxid, nvrm, pcie,
+//!                                                       other_kernel_lines: one kind of line each
 //! ```
 //!
 //! The meanings of the codes and the recommended actions are in `data/*.tsv`: [`catalogue`] reads them, [`event_meaning`]

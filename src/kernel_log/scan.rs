@@ -71,7 +71,7 @@ pub(super) fn hex(text: &str) -> Option<(u64, &str)> {
     (1..=16).contains(&length).then(|| (value, digits.split_at(end).1))
 }
 
-/// Returns a hexadecimal number of any length after `marker`, as `0x…` in lower case without leading zeroes.
+/// Returns the hexadecimal number of up to 16 digits after `marker`, as `0x…` in lower case without leading zeroes.
 pub(super) fn hex_after(text: &str, marker: &str) -> Option<String> {
     let (value, _) = hex(after(text, marker)?.trim_start())?;
     Some(format!("{value:#x}"))

@@ -14,10 +14,11 @@ const HOUR: i64 = 3_600_000_000;
 /// Normal difference between wall-clock time and uptime, because the clock of the kernel drifts.
 const DRIFT: i64 = HOUR / 12;
 
-/// A larger step back means a reboot without a clock battery. Local time goes back by only one hour in autumn.
+/// A clock that is set back by more than this time shows a reboot without a clock battery. The end of daylight saving
+/// time sets local time back by only one hour.
 const SET_BACK: i64 = 2 * HOUR;
 
-/// A text log without lines for half a year means that the clock was set forward.
+/// If a text log has no lines for this time (half a year), the clock was probably set forward.
 const SILENCE: i64 = 180 * 24 * HOUR;
 
 /// The boot of a line.

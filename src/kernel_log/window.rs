@@ -68,7 +68,7 @@ fn seamless(logs: &[Coverage]) -> Vec<Coverage> {
     logs.iter().map(|log| Coverage { from: from(log), ..log.clone() }).collect()
 }
 
-/// Goes back from `reach` as long as one log continues another log. A pause between two logs is allowed.
+/// Returns the time to which the logs reach back from `reach` without a gap. A pause between two logs is allowed.
 fn back(logs: &[Coverage], mut reach: Timestamp, mut pause: SignedDuration) -> Timestamp {
     let before = |reach, pause| {
         logs.iter().filter(|log| meets(log, reach, pause)).filter_map(|log| log.from).filter(|from| *from < reach).min()
@@ -88,7 +88,7 @@ fn is_cut(log: &Coverage) -> bool {
     log.note.contains(CUT)
 }
 
-/// Returns whether the log continues until `moment`, or ends at most a pause before it. The newest records of a
+/// Returns whether the log continues until `moment`, or ends at most `pause` before it. The newest records of a
 /// truncated log are missing, so only a very short pause is allowed.
 fn meets(log: &Coverage, moment: Timestamp, pause: SignedDuration) -> bool {
     let pause = if is_cut(log) { pause.min(DRIFT) } else { pause };

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::support::{Launcher, fixture, node};
 
-/// Some seconds are added, because the clock of an API server has whole seconds.
+/// Returns the time this many minutes ago, and five seconds more, because the clock of an API server has whole seconds.
 fn ago(minutes: i64) -> Timestamp {
     Timestamp::now() - SignedDuration::from_mins(minutes) - SignedDuration::from_secs(5)
 }

@@ -42,7 +42,7 @@ pub(crate) struct ClusterState {
     pub(crate) exec_refusals: ExecRefusals,
     pub(crate) half_close: bool,
     pub(crate) denied: Vec<Denial>,
-    /// Whether the state is that of an archive.
+    /// Whether the cluster was created from an archive.
     pub(crate) is_saved: bool,
     pub(crate) serves_dra: bool,
     /// The time by which the clock of the cluster is behind the clock of this machine.

@@ -34,7 +34,7 @@ pub(crate) fn container_name(pod: &Pod, requested: Option<&str>) -> Result<Strin
 /// Checks that the kubelet of a node responds.
 pub(crate) fn check_reachable(state: &ClusterState, node: &str) -> Result<(), ApiError> {
     let object = state.get::<Node>(&(String::new(), node.to_owned()));
-    // The archive has what the kubelet returned before.
+    // A cluster from an archive needs no kubelet: the archive contains the responses of the kubelet.
     if state.is_saved || object.as_ref().is_some_and(|node| node_object::is_ready(node)) {
         return Ok(());
     }

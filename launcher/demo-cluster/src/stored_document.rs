@@ -38,7 +38,7 @@ struct Section {
     data: Option<Data>,
 }
 
-/// A replay leaves out the start of CUDA, unless it is asked for.
+/// A replay omits the results of CUDA, unless the command requests them.
 #[derive(Deserialize)]
 struct Data {
     cuda: Option<IgnoredAny>,

@@ -1,5 +1,6 @@
-//! `Failure`: what failed in a call, why, and the next step. `Cause`, `Policy`: causes that the program handles
-//! differently. `kube_reason`, `sign_in_reason`: the reason in an error of kube, as text.
+//! `Failure`: the failed step of a call, the reason, and the next step. `Cause`: the reason as a value for the program.
+//! `Policy`: a cluster policy that denies a probe. `kube_reason`, `sign_in_reason`: the reason in an error of kube, as
+//! text.
 
 use std::fmt;
 

@@ -50,7 +50,7 @@ fn key<'a>(before: &Before<'a>, rank: &'a Rank) -> Key<'a> {
     (&rank.launched, before.get(&rank.of.rank).copied(), rank.state)
 }
 
-/// Whether nothing about the communicator is unusual.
+/// Returns whether all ranks of a communicator responded without an error and have the same counts.
 fn is_alike(before: &Before<'_>, one: &Communicator) -> bool {
     let mut keys = one.ranks.iter().map(|rank| key(before, rank));
     let first = keys.next();

@@ -1,4 +1,4 @@
-//! `NodeConditionFact`: a node condition. `Decision`: maintenance or repair by a platform. `MachineFacts`: a machine.
+//! `NodeConditionFact`: a node condition. `Decision`: maintenance or repair. `MachineFacts`: a NodeClaim or Machine.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};

@@ -23,12 +23,12 @@ pub struct LinkedPod {
 }
 
 impl LinkedPod {
-    /// The role of a pod whose log a finding of the first diagnosis recommends to read.
+    /// The role of a pod for which a finding of the first diagnosis recommends `kubectl logs`.
     pub const NAMED_BY_FINDING: &'static str = "a finding names its log";
-    /// The role of another pod of the job of a pod whose messages are about another host.
+    /// The role of a pod of the same job, if a message of the explained pod is about another host.
     pub const OF_SAME_JOB: &'static str = "it is another pod of the same job";
-    /// The role of another pod of the job if no message is about another host: it failed first.
+    /// The role of a pod of the same job that failed first, if no message of the explained pod is about another host.
     pub const BESIDE: &'static str = "it belongs to the same job";
-    /// The end of the role of a pod whose node is not Ready.
+    /// The text that is appended to the role of a pod whose node is not Ready.
     pub const NODE_NOT_READY: &'static str = "; its node is not Ready";
 }

@@ -282,7 +282,7 @@ pub struct NvidiaPod {
     pub runtime_class: Option<String>,
     /// Whether the condition `Ready` of the pod is true.
     pub ready: bool,
-    /// Since when the condition `Ready` has its status.
+    /// Time at which the condition `Ready` got its current status.
     pub ready_since: Option<Timestamp>,
     /// Init containers, then containers, in the order of the pod specification.
     pub containers: Vec<NvidiaContainer>,

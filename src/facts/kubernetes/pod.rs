@@ -59,7 +59,7 @@ pub struct PodFacts {
     pub other_logs: Vec<ContainerLog>,
     /// Whether the pod is Ready; `None` if the pod has no such condition.
     pub ready: Option<bool>,
-    /// Since when the condition `Ready` has its status.
+    /// Time at which the condition `Ready` got its current status.
     pub ready_since: Option<Timestamp>,
     /// Conditions other than `Ready` and `PodScheduled` that are `False` or `Unknown`: `type is status: reason: message`.
     pub other_conditions: Vec<String>,
@@ -147,18 +147,19 @@ pub struct Preemption {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Change {
     pub text: String,
-    /// What is read on the node before the change is recommended.
+    /// The check on the node before the change is recommended; `None` if no check is needed.
     pub check: Option<CheckBefore>,
 }
 
-/// What is read on a node before a change there is recommended.
+/// A check on a node before a change of this node is recommended.
 #[derive(Clone, Debug, PartialEq)]
 pub enum CheckBefore {
-    /// The change uncordons this node: whether it has a fault, or a controller cordoned it.
+    /// Before this node is uncordoned: checks whether the node has a fault, and whether a controller cordoned it.
     Uncordon(String),
-    /// The change repairs GPUs of this node that are not allocatable: which fault they have.
+    /// Before GPUs of this node that are not allocatable are repaired: checks which fault the GPUs have.
     Repair(String),
-    /// The change replaces the label in the nodeSelector by that of the node: whether the label of the node is right.
+    /// Before the label in the nodeSelector is replaced with the label of the node: checks whether the label of the
+    /// node is correct.
     Relabel { node: String, label: String },
 }
 
@@ -196,7 +197,7 @@ pub struct CapacityShortage {
     /// The largest request that would start now, e.g.
     /// `fits now: at most 2 nvidia.com/gpu in one pod: 2 on gpu-7, 1 on gpu-8`.
     pub fits_now: Option<String>,
-    /// An eligible node with enough of every resource. Something else excludes this node.
+    /// An eligible node with enough of every resource. The scheduler excludes it for a reason that is not checked here.
     pub has_room: Option<String>,
     /// The node that has enough of every resource and is excluded for the fewest reasons, with these reasons: `gpu-8
     /// has 4 nvidia.com/gpu free and is excluded: cordoned`. Only some reasons are checked.

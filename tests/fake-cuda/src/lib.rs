@@ -14,10 +14,11 @@ use std::path::PathBuf;
 pub const NOT_ISOLATED: u32 = 304;
 /// Maximum number of descriptors: the three standard ones, the output, the file of the library, and the folder that is read.
 const MOST_DESCRIPTORS: usize = 6;
-/// The word before the answers. It is not in the file of the library itself, because its parts are not next to each other there.
+/// The marker before the answers. The code contains the marker in two parts, so the whole marker is only at the end of
+/// the file.
 const MARK: [&str; 2] = ["FAKE-", "CUDA:"];
 
-/// What the library answers.
+/// The results of the library's functions.
 #[derive(Clone, Debug)]
 pub struct Answers {
     /// Result of `cuInit`.

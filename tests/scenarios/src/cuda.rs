@@ -1,4 +1,4 @@
-//! Scenarios of the start of CUDA in a new process, which the caller asked for (`deep`).
+//! Scenarios of the start of CUDA in a new process, which the caller requested (`deep`).
 
 use syringe_core::facts::cuda::CudaStart;
 use syringe_core::facts::topology::Fabric;

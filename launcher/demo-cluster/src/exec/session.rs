@@ -27,7 +27,7 @@ pub(super) struct StreamOptions {
     pub(super) stderr: bool,
 }
 
-/// The process on the connection.
+/// The process on the connection, or the reason why no process was started.
 pub(super) enum Start {
     /// No process was started; the status has this reason.
     Failed(String),

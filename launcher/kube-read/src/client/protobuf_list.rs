@@ -1,5 +1,6 @@
-//! `ListReader`: decodes a Kubernetes list in protobuf while it arrives. No I/O. It passes each object on as soon as
-//! the object is complete, so a list of any length needs memory for one object only.
+//! `ListReader`: decodes a Kubernetes list in protobuf while it arrives. No I/O.
+//!
+//! Each object is passed on as soon as it is complete, so a list of any length needs memory for one object only.
 //!
 //! ```text
 //!   "k8s\0"  runtime.Unknown { 1: TypeMeta, 2: list, … }

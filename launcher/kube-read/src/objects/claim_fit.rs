@@ -20,7 +20,7 @@ const MAX_VALUES: usize = 4;
 /// Maximum length of a device with its taint.
 const MAX_TAINT: usize = 200;
 
-/// A slice of published devices, with the fields that selectors use.
+/// A ResourceSlice, with the fields that selectors use.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 pub struct PublishedSlice {

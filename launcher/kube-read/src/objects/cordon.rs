@@ -6,8 +6,8 @@ use syringe_core::text::clean;
 
 use crate::objects::platform_signals;
 
-/// Labels and annotations that a controller sets while it keeps a node cordoned: key, value with which the controller
-/// has finished, and the controller.
+/// Labels and annotations that a controller sets while it keeps a node cordoned: the key, the value that means that the
+/// controller has finished, and the controller.
 const MARKS: [(&str, &str, &str); 5] = [
     ("nvidia.com/gpu-driver-upgrade-state", "upgrade-done", "the GPU Operator (upgrade of the driver)"),
     ("machineconfiguration.openshift.io/state", "Done", "the Machine Config Operator of OpenShift"),
@@ -16,10 +16,10 @@ const MARKS: [(&str, &str, &str); 5] = [
     ("k8saas.nvidia.com/cordon-by", "", "NVSentinel (fault of the node)"),
 ];
 
-/// Taints of an autoscaler on a node that it removes.
+/// Taints that an autoscaler sets on a node before it removes the node.
 const REMOVES: [&str; 3] = ["ToBeDeletedByClusterAutoscaler", "karpenter.sh/disrupted", "karpenter.sh/disruption"];
 
-/// Returns the controller that keeps the node cordoned, with the sign that shows this:
+/// Returns the controller that keeps the node cordoned, with its label, annotation or taint:
 /// `kured (reboot): kured.dev/reboot-in-progress`.
 pub fn author(node: &Node) -> Option<String> {
     let value = |key: &str| node.labels().get(key).or_else(|| node.annotations().get(key));

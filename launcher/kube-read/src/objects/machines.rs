@@ -1,5 +1,5 @@
-//! `is_of_node`, `facts`: find the machine of a node and read its state: a NodeClaim (Karpenter) or Machine (Cluster
-//! API, OpenShift).
+//! `is_of_node`, `facts`: find the machine of a node (NodeClaim or Machine), and read its state.
+//! A NodeClaim is an object of Karpenter. A Machine is an object of Cluster API or OpenShift.
 
 use serde_json::Value;
 use syringe_core::facts::kubernetes::lifecycle::{MachineFacts, NodeConditionFact};

@@ -1,5 +1,5 @@
-//! `is_ready`, `is_cordoned`, `conditions`, `unhealthy_conditions`, `gpu_conditions`, …: the state of a node, its
-//! conditions with their age, and the conditions that report a fault.
+//! `is_ready`, `is_cordoned`, `conditions`, `unhealthy_conditions`, `gpu_conditions`, …: the conditions of a node.
+//! The functions return the state of the node, its conditions with their age, and the conditions that report a fault.
 
 use std::collections::BTreeMap;
 
@@ -155,7 +155,7 @@ fn healthy_status(name: &str) -> Option<&'static str> {
     (of_faults || TRUE_IS_BAD.iter().any(|word| name.contains(word))).then_some("False")
 }
 
-/// Returns whether the reason of a condition says that there is no fault: `NoXid`, `GpuCheckIsHealthy`, `DriverReady`.
+/// Returns whether the reason of a condition denies a fault: `NoXid`, `GpuCheckIsHealthy`, `DriverReady`.
 fn names_health(condition: &NodeCondition) -> bool {
     let reason = condition.reason.as_deref().unwrap_or_default();
     let good = GOOD.iter().find_map(|end| reason.strip_suffix(end));

@@ -1,5 +1,4 @@
-//! `is_gpu_node`: whether a node has GPUs. `gpu_labels`, `states`, `replicas`, `label_number`: data from the labels of
-//! a node.
+//! `is_gpu_node`: whether a node has GPUs. `gpu_labels`, `states`, `replicas`, `label_number`: read labels of a node.
 
 use std::collections::BTreeMap;
 

@@ -1,5 +1,5 @@
-//! Decodes lists of nodes and pods from bytes, for the fuzz targets (`fuzzing`) and for tests that compare protobuf
-//! with JSON.
+//! Functions that decode lists of nodes and pods from bytes, for fuzz targets (`fuzzing`) and tests.
+//! The tests compare protobuf with JSON.
 
 use k8s_openapi::api::core::v1::Node;
 use prost::Message;

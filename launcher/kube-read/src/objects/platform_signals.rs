@@ -1,5 +1,5 @@
-//! `of_condition`, `decisions`, `running_repair`: match conditions, taints, labels and annotations of platforms and
-//! monitors with `platform_signals.tsv`.
+//! `of_condition`, `decisions`, `running_repair`: find signs of platforms and monitors on a node (maintenance, repair).
+//! The signs are conditions, taints, labels and annotations. `platform_signals.tsv` lists them.
 
 use std::sync::LazyLock;
 
@@ -121,8 +121,8 @@ pub fn decisions(node: &Node) -> Vec<Decision> {
     decisions
 }
 
-/// Words with which a system that is not in the table says in a taint why no pods may run on the node, at the start of
-/// a word of its key or value.
+/// Words in taints of systems that are not in the table, and the decisions that they show. A word must be at the start
+/// of a word of the taint's key or value.
 const REASONS: [(&str, DecisionKind); 14] = [
     ("unhealthy", DecisionKind::OutOfService),
     ("degraded", DecisionKind::OutOfService),
@@ -190,7 +190,7 @@ fn words(text: &str) -> String {
     words
 }
 
-/// Returns the reason that the owner of a label, annotation or taint wrote beside it: `reason: failed to drain node`.
+/// Returns the reason in a label or annotation with the same domain as `key`: `reason: failed to drain node`.
 fn reason(node: &Node, key: &str) -> Option<String> {
     let (domain, _) = key.split_once('/')?;
     let is_reason = |(name, value): &(&String, &String)| {

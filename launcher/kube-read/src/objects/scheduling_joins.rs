@@ -1,5 +1,5 @@
-//! `gpu_holders`, `bound_devices`, `half_requests`: find other pods, GPUs and resources that explain why a pod is
-//! Pending or rejected.
+//! `gpu_holders`, `bound_devices`, `half_requests`: find pods, GPUs and resources that explain why a pod is Pending.
+//! They also explain why a pod was rejected.
 //!
 //! Each function matches objects by identity: the owners of two pods, a UUID in an annotation of the pod and of a node,
 //! or a requested resource and the resource that it needs.

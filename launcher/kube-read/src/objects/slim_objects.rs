@@ -1,5 +1,5 @@
-//! `slim`: removes secrets, and data that an archive does not need (most variables, commands, volumes and annotations),
-//! from an object.
+//! `slim`: removes secrets and unneeded fields from an object before it is saved in an archive.
+//! The unneeded fields are most variables, commands, volumes and annotations.
 //!
 //! The code lists the fields that are kept. So a field that Kubernetes adds later, or that contains a secret, is
 //! removed. Text from programs (below `status`, and in events) is kept, except for parts that look like a secret.

@@ -1,5 +1,4 @@
-//! `read`: reads facts about a node and its GPUs from the Kubernetes API (`ApiOnlyFacts`), for nodes on which no probe
-//! can run.
+//! `read`: reads facts about a node and its GPUs from the Kubernetes API only (`ApiOnlyFacts`), if no probe can run.
 //!
 //! Sources: the Node object with its conditions and labels, its Lease, its events, the pods on it, the health of their
 //! devices from device plugins, and the object that provides its machine. gpu-syringe reads none of this from the

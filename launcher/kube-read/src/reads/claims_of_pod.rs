@@ -1,5 +1,5 @@
-//! `shortage`: reads the claims of a waiting pod and the devices that drivers publish, and returns why the claims
-//! cannot be allocated or used.
+//! `shortage`: returns why the ResourceClaims of a waiting pod cannot be allocated or used.
+//! It reads the claims and the devices that drivers publish.
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;

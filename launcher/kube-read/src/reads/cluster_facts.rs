@@ -153,8 +153,8 @@ async fn newest_warning(connection: &Connection, namespace: &str, pod: &str) -> 
     Ok(events::newest_warning(connection, namespace, pod).await?.map(warning_of))
 }
 
-/// Returns whether an event of a node is a warning. Kubernetes also reports the loss of the condition Ready and the
-/// start of the kubelet as `Normal`.
+/// Returns whether an event of a node is a warning, the loss of the condition Ready, or the start of the kubelet.
+/// Kubernetes reports the last two as `Normal`.
 pub fn is_telling(event: &events::NodeEvent) -> bool {
     let kubelet_starts = event.reason == "Starting" && event.message.contains("kubelet");
     event.severity == "Warning" || event.reason == "NodeNotReady" || kubelet_starts

@@ -1,5 +1,5 @@
-//! `list`: reads the DaemonSets of the cluster. `add_to`, `add_refusals`: add the DaemonSets, and reasons for missing
-//! pods, to a node's facts.
+//! `list`: reads the DaemonSets of the cluster. `add_to`: adds them to the facts of a node.
+//! `add_refusals`: adds the reasons for missing pods.
 
 use std::collections::BTreeSet;
 use std::time::Duration;

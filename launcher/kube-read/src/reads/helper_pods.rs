@@ -1,5 +1,5 @@
-//! `of_scheduling`, `of_node`: find failing pods of schedulers, queues, network plugins and drivers on which a pod
-//! depends. `ended_near`: finds device plugins that ended while the kubelet admitted a pod.
+//! `of_scheduling`, `of_node`: find failing pods of schedulers, queues, network plugins and drivers that a pod needs.
+//! `ended_near`: finds device plugins that ended while the kubelet admitted a pod.
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Pod;

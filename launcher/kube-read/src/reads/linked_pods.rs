@@ -1,5 +1,5 @@
-//! `of_pod`, `providers`, `of_node`, `ended_near`, `named`: read other pods that may explain a problem, each with its
-//! state and the end of its log. `log_of`: reads the log of one container.
+//! `of_pod`, `providers`, `of_node`, `ended_near`, `named`: read other pods that may explain a problem, and their logs.
+//! `log_of`: reads the log of one container.
 //!
 //! Only directly linked pods are read: pods that a message mentions, pods of the same job that messages are about, pods
 //! that offer the missing resource, the pods that these need, and the operator that creates them. Healthy pods and
@@ -61,8 +61,8 @@ pub async fn log_of(connection: &Connection, pod: &NvidiaPod, container: &str) -
     Some(StackLog { pod_uid: pod.uid.clone(), container: container.to_owned(), lines, ..StackLog::default() })
 }
 
-/// Returns whether the log of a container is that of its last run. The state of a container that runs again can be that
-/// of its end.
+/// Returns whether the log of the last run must be read: the container is waiting, or `state` is a copy of its last end
+/// (see [`at_its_end`]).
 fn waits(container: &NvidiaContainer) -> bool {
     container.state.kind == ContainerStateKind::Waiting || container.last.as_ref() == Some(&container.state)
 }
@@ -138,7 +138,7 @@ fn unplaced(pod: &ListedPod) -> Option<String> {
     Some(condition.message.clone()).filter(|message| !message.is_empty())
 }
 
-/// Sets the state of a pod that runs again to its state at the end of the container that ended at this time.
+/// Replaces the state of the container that ended at this time with the state of its end. The pod may be running again.
 fn at_its_end(pod: &mut NvidiaPod, ended: Timestamp) {
     pod.ready = false;
     for container in &mut pod.containers {
@@ -149,7 +149,8 @@ fn at_its_end(pod: &mut NvidiaPod, ended: Timestamp) {
     }
 }
 
-/// Adds the newest warning to each pod whose containers have not started: it is the reason why the pod waits.
+/// Adds the newest warning to each pod whose containers have not started. The warning contains the reason why the pod
+/// waits.
 async fn add_warnings(connection: &Connection, linked: &mut [LinkedPod]) {
     let reads = linked.iter_mut().filter(|one| !one.pod.ready && one.container.is_empty()).map(|one| async {
         let newest = events::newest_warning(connection, &one.pod.namespace, &one.pod.name).await;

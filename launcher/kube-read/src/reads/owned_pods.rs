@@ -36,7 +36,7 @@ pub enum PodsOf<'a> {
     Selector(&'a str),
 }
 
-/// Order of states: a higher value is worse.
+/// The states of a pod, in order: a later state is worse.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum State {
     Succeeded,

@@ -1,5 +1,5 @@
-//! `of_pod`: finds failing pods that may explain the end of a pod: pods that its messages or settings name, and pods of
-//! its job or group. `trouble`: whether a pod fails, and when it ended.
+//! `of_pod`: finds failing pods that may explain the end of a pod: pods in its messages, and pods of its job or group.
+//! `trouble`: whether a pod fails, and when it ended.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -78,12 +78,12 @@ pub(crate) struct Peer {
     pub(crate) ended: Option<Timestamp>,
 }
 
-/// The trouble of a pod. A lower value is a better explanation for the end of other pods.
+/// The problem of a pod. A lower value is a better explanation for the end of other pods.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Trouble {
-    /// The cluster or the kernel ended it: evicted, lost, out of memory.
+    /// The cluster or the kernel ended the pod: evicted, lost, out of memory.
     Ended,
-    /// It has not started, or its program failed.
+    /// The pod has not started, or its program failed.
     Fails,
 }
 
@@ -134,7 +134,7 @@ pub(crate) async fn of_pod(connection: &Connection, object: &Pod, facts: &PodFac
     });
     let found = join_all(lists).await.into_iter().filter_map(|list| list.ok()?.ok());
     let mut found: Vec<(Trouble, Option<Timestamp>, Peer)> = found.flatten().collect();
-    // Order: named pods before other pods of the job, then by trouble, then the pod that failed first.
+    // Order: named pods before other pods of the job, then by kind of problem, then the pod that failed first.
     found.sort_by_key(|(trouble, ended, peer)| {
         let by_group = [LinkedPod::OF_SAME_JOB, LinkedPod::BESIDE].iter().any(|role| peer.role.starts_with(role));
         (by_group, *trouble, ended.is_none(), *ended)
@@ -234,7 +234,7 @@ fn runs_again(pod: &ListedPod, ended: Timestamp) -> bool {
     })
 }
 
-/// Returns the trouble of a pod. Also returns the time of its last end, if this end can explain the end of the other
+/// Returns the problem of a pod. Also returns the time of its last end, if this end can explain the end of the other
 /// pod at `own_end`. `only_before`: whether an end after the end of the other pod does not count.
 pub(crate) fn trouble(
     pod: &ListedPod,

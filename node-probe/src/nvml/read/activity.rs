@@ -1,4 +1,4 @@
-//! Reads what a GPU does between two points in time, with the GPU performance monitoring (GPM) of NVML: `start`, then `since`.
+//! `start`, `since`: read the activity of a GPU between two times, with NVML's GPU performance monitoring (GPM).
 //!
 //! GPM exists on Hopper and later GPUs. The two readings must be at least 100 ms apart.
 

@@ -12,7 +12,7 @@
 //!   session          the open library and its GPUs
 //!   field_values, nvlink_fields, fabric, peer_to_peer, nvlink, c2c     parts of sections
 //!   throttled_time   the time with reduced clocks, for telemetry and rates
-//!   activity         what a GPU does between two readings, for rates
+//!   activity         the activity of a GPU between two readings, for rates
 //!   inventory, telemetry, ecc, mig, processes, topology     one file per section
 //!   rates            the second reading of the counters
 //!   step             the steps of the reading, and their order

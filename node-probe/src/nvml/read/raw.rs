@@ -1,4 +1,4 @@
-//! NVML calls that nvml-wrapper lacks or implements incorrectly, through its raw symbols.
+//! Raw NVML calls (memory, field values, fabric, processes, …) that nvml-wrapper lacks or implements incorrectly.
 //!
 //! Every function here is safe to call. It passes pointers to local variables that outlive the call and have the type
 //! in the header, and reads only what NVML has written. Values from the driver are limited before they are used.

@@ -197,7 +197,7 @@ fn check_access(paths: &Paths) -> Result<(), Problem> {
         Some(name) => {
             let why =
                 format!("/dev/{name} cannot be opened without privileges, and CUDA is started without privileges");
-            Err(not_started("cuda_no_access", &why, "Start a pod with a GPU on the node."))
+            Err(not_started("cuda_no_access", &why, "To test CUDA, start a pod with a GPU on the node."))
         }
         None => Ok(()),
     }

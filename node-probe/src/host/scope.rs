@@ -8,7 +8,7 @@ use crate::{files, paths};
 
 /// Programs that contain the kubelet: if one of them is visible, the processes of the node are visible. For nodes that are
 /// containers themselves (kind, k3d), there is no better indicator.
-const KUBELETS: [&str; 4] = ["kubelet", "k3s-server", "k3s-agent", "rke2"];
+const KUBELETS: [&str; 5] = ["kubelet", "k3s-server", "k3s-agent", "rke2", "kubelite"];
 
 /// Returns the visible part of the node; `None` if the whole node is visible.
 pub(crate) fn scope(paths: &Paths) -> Option<ReportScope> {

@@ -109,7 +109,7 @@ fn impossible(earlier: &Before<'_>, now: &Communicator) -> Option<String> {
         return Some(format!("rank {twice} is listed twice"));
     }
     if now.size > MAX_SIZE {
-        return Some(format!("it has {} ranks", now.size));
+        return Some(format!("the communicator has {} ranks, more than any job has", now.size));
     }
     // A rank must not occur twice, so if there are more ranks than the size, one of them is outside the size.
     if let Some(beyond) = all().find(|rank| *rank >= now.size) {

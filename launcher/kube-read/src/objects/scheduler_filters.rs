@@ -195,7 +195,7 @@ fn unmet_affinity(spec: &PodSpec, node: &Node) -> Option<(String, String)> {
     let unmet = required.node_selector_terms.iter().map(|term| unmet(term, node));
     let nearest = unmet.filter(|unmet| !unmet.is_empty()).min_by_key(Vec::len).unwrap_or_default();
     let Some(first) = nearest.first() else {
-        return Some(("an expression".to_owned(), "it has none, so it matches no node".to_owned()));
+        return Some(("an expression".to_owned(), "no term has an expression, so no node matches".to_owned()));
     };
     let values = first.values.as_deref().unwrap_or_default().join(", ");
     let wanted = format!("{} {} {values}", first.key, first.operator).trim_end().to_owned();

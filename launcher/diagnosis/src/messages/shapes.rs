@@ -33,6 +33,8 @@ enum Subject {
     Library,
     Variable,
     Host,
+    /// The name that a program looks up (`lookup NAME on SERVER`), or else a host.
+    LookedUp,
     Command,
     /// The missing object that the module `missing` finds, or else the subject according to the second word.
     MissingPath,
@@ -489,8 +491,11 @@ fn subject(kind: Subject, message: &str, start: usize, end: usize) -> Option<Str
         }
         Subject::Library => nearest(before, after, |token| token.contains(".so") || token.starts_with("lib")),
         Subject::Variable => nearest(before, inside, is_variable).or_else(|| nearest("", after, is_variable)),
+        Subject::LookedUp if let Some(name) = looked_up(&format!("{before}{inside}")) => return Some(name),
         // An escaped line break (`\\n`) ends an address.
-        Subject::Host => return host(&format!("{before}{inside}").replace("\\n", "  "), &after.replace("\\n", "  ")),
+        Subject::Host | Subject::LookedUp => {
+            return host(&format!("{before}{inside}").replace("\\n", "  "), &after.replace("\\n", "  "));
+        }
         Subject::Command => last_quoted(before).or_else(|| bracketed(before)).or_else(|| last_token(before)),
         Subject::MissingPath | Subject::MissingQuoted | Subject::MissingCommand => None,
     };
@@ -532,9 +537,18 @@ fn is_host(token: &str) -> bool {
         || dotted()
 }
 
-/// Returns the address that is nearest to the words.
+/// Returns the address that is nearest to the words. Go writes both ends of a connection: `LOCAL->REMOTE`.
 fn host(before: &str, after: &str) -> Option<String> {
-    nearest(before, after, is_host).map(|found| clean(found, MAX_SUBJECT)).filter(|found| !is_fragment(found))
+    let found = nearest(before, after, is_host)?;
+    let remote = found.rsplit_once("->").map_or(found, |(_, remote)| remote);
+    Some(clean(remote, MAX_SUBJECT)).filter(|found| !is_fragment(found))
+}
+
+/// Returns the name in the last `lookup NAME on SERVER` of a text, as Go writes it.
+fn looked_up(text: &str) -> Option<String> {
+    let (_, rest) = text.rsplit_once("lookup ")?;
+    let name = rest.split([' ', ':']).next().filter(|name| !name.is_empty())?;
+    Some(clean(name, MAX_SUBJECT)).filter(|name| !is_fragment(name))
 }
 
 /// Last parts of host names that are longer than those of most domains.
@@ -630,6 +644,15 @@ mod tests {
                 "Get \"https://example.org/v2/\": dial tcp: lookup example.org on 10.0.0.10:53: no such host",
                 "cannot be resolved",
             ),
+            (
+                "dial tcp: lookup etcd.infra.svc.cluster.local on 10.96.0.10:53: no such host",
+                "the name etcd.infra.svc.cluster.local cannot be resolved",
+            ),
+            (
+                "dial tcp: lookup s3.example.com on 10.96.0.10:53: read udp 10.42.1.9:51223->10.96.0.10:53: i/o timeout",
+                "the DNS server 10.96.0.10:53 did not respond",
+            ),
+            ("dial tcp 127.0.0.1:0->127.0.0.6:15002: connect: connection refused", "at 127.0.0.6:15002"),
             ("error loading: symlink /a/b /c/d: file exists", "/c/d exists already"),
             (
                 "/x/y.sh: line 3: /sys/module/a/parameters/b: Read-only file system",

@@ -53,7 +53,9 @@ pub(super) async fn check_changes(
 
 impl NodesOfChanges {
     async fn correct(&mut self, call: &CallContext, connection: &Connection, change: &mut Change, check: &CheckBefore) {
-        let (CheckBefore::Uncordon(node) | CheckBefore::Repair(node) | CheckBefore::Relabel { node, .. }) = check;
+        let (CheckBefore::Uncordon(node) | CheckBefore::Repair(node) | CheckBefore::Relabel { node, .. }) = check else {
+            return;
+        };
         let worst = self.worst(call, connection, node).await;
         let Some((object, read)) = self.nodes.get(node).and_then(Option::as_ref) else { return };
         let action = worst.as_ref().map(|worst| worst.action.text.trim_end_matches('.')).unwrap_or_default();

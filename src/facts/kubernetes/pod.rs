@@ -161,6 +161,8 @@ pub enum CheckBefore {
     /// Before the label in the nodeSelector is replaced with the label of the node: checks whether the label of the
     /// node is correct.
     Relabel { node: String, label: String },
+    /// Before the pod tolerates a taint of this node: checks whether the taint shows that the node cannot take pods now.
+    Tolerate { node: String, taint: String },
 }
 
 impl<T: Into<String>> From<T> for Change {

@@ -505,7 +505,10 @@ fn remedy(rejection: &RejectionReason, node: &str) -> Change {
     let text = match rejection {
         RejectionReason::NotReady => format!("repair {node} (not Ready)"),
         RejectionReason::Cordoned => return uncordon(node),
-        RejectionReason::Taint(taint) => format!("tolerate the taint {taint} of {node}"),
+        RejectionReason::Taint(taint) => {
+            let check = CheckBefore::Tolerate { node: node.to_owned(), taint: taint.clone() };
+            return Change::from(format!("tolerate the taint {taint} of {node}")).after(check);
+        }
         // A program for another processor or operating system does not start on the node.
         RejectionReason::Label { wanted, .. }
             if ["kubernetes.io/arch=", "kubernetes.io/os="].iter().any(|start| wanted.starts_with(start)) =>

@@ -8,7 +8,7 @@ use crate::messages::phrases::{self, Part, Phrase};
 use crate::messages::waiting::{self, Kind, Row};
 use jiff::SignedDuration;
 use syringe_core::classification::ActionCode;
-use syringe_core::facts::kubernetes::pod::{CapacityShortage, Change, PodEvent, Preemption};
+use syringe_core::facts::kubernetes::pod::{CapacityShortage, Change, CheckBefore, PodEvent, Preemption};
 use syringe_core::text::{clean, clean_keeping_end};
 
 /// Event reasons with which the default scheduler, KAI Scheduler and YuniKorn report that no node fits.
@@ -197,7 +197,8 @@ fn listed(changes: &[Change], separator: &str) -> String {
 fn no_node_fits(case: &Case<'_>, message: &str) -> Explanation {
     let reasons = clauses(&without_counts_of_tasks(message));
     let share = of_another_scheduler(case, message);
-    let room = case.pod.capacity_shortage.as_ref().filter(|_| share.is_none());
+    let room = case.pod.capacity_shortage.as_ref().filter(|_| share.is_none()).map(without_tolerations);
+    let room = room.as_ref();
     let with_room = room.and_then(|room| room.has_room.as_deref());
     // If a node has room, no reason that was checked for each node excludes this node.
     let other: Vec<&str> =
@@ -401,6 +402,22 @@ fn no_node_fits(case: &Case<'_>, message: &str) -> Explanation {
         .with_evidence(autoscaler)
         .with_evidence(no_preemption(&case.pod.preemption, message))
         .with_action(code, action)
+}
+
+/// Replaces tolerations of taints that keep pods off nodes which cannot take pods now.
+fn without_tolerations(room: &CapacityShortage) -> CapacityShortage {
+    let mut room = room.clone();
+    for change in &mut room.changes {
+        if let Some(CheckBefore::Tolerate { node, taint }) = &change.check
+            && state_of(taint).is_some()
+        {
+            change.text = change.text.replace(
+                &format!("tolerate the taint {taint} of {node}"),
+                &format!("wait for {node} (until its taint {taint} is removed)"),
+            );
+        }
+    }
+    room
 }
 
 /// A new node with GPUs joins within this time.

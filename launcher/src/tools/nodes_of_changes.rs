@@ -53,7 +53,8 @@ pub(super) async fn check_changes(
 
 impl NodesOfChanges {
     async fn correct(&mut self, call: &CallContext, connection: &Connection, change: &mut Change, check: &CheckBefore) {
-        let (CheckBefore::Uncordon(node) | CheckBefore::Repair(node) | CheckBefore::Relabel { node, .. }) = check else {
+        let (CheckBefore::Uncordon(node) | CheckBefore::Repair(node) | CheckBefore::Relabel { node, .. }) = check
+        else {
             return;
         };
         let worst = self.worst(call, connection, node).await;

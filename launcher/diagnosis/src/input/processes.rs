@@ -10,6 +10,7 @@ use crate::input::xids;
 use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
 use syringe_core::facts::kubernetes::node::KubernetesFacts;
 use syringe_core::facts::processes::GpuProcess;
+use syringe_core::kernel_log::host_lines;
 use syringe_core::report::Report;
 
 /// Processes with less GPU memory than this are treated as monitors.
@@ -55,7 +56,10 @@ pub(crate) enum StuckReason<'a> {
 pub(crate) fn stuck_reason<'a>(node: &Node<'a>, process: &GpuProcess) -> Option<StuckReason<'a>> {
     // The kernel line shows how long a task has waited. Only the wait channel shows where the task waits.
     let hung = node.timeline.of_kind(Kind::HungTask).find(|event| is_blocked(node, process, event));
-    let of_host = |event: &KernelEvent| tasks_of_host(node).any(|task| is_together(task, event));
+    let of_host = |event: &KernelEvent| {
+        tasks_of_host(node).any(|task| is_together(task, event))
+            || has_unknown_place(process) && waits_for_file_server(node, event)
+    };
     if let Some(event) = hung.filter(|event| !waits_outside_driver(process) && !of_host(event)) {
         return Some(StuckReason::KernelEvent(event));
     }
@@ -73,6 +77,25 @@ pub(crate) fn stuck_reason<'a>(node: &Node<'a>, process: &GpuProcess) -> Option<
     });
     let gone = || gpus.iter().find(|gpu| !gpu.answers && !gpu.from_log).cloned().map(StuckReason::GpuNotResponding);
     fault.map(StuckReason::KernelEvent).or_else(gone)
+}
+
+/// Returns whether it is not known in which kernel function a thread of the process waits.
+fn has_unknown_place(process: &GpuProcess) -> bool {
+    process.waiting_threads().all(|thread| thread.waits_in.is_none())
+}
+
+/// The finding of kernel lines about file servers that do not respond (`host_lines.tsv`).
+const FILE_SERVER: &str = "remote-storage-not-responding";
+
+/// Returns whether a file server stopped responding before the kernel reported a blocked task, and still does not respond.
+fn waits_for_file_server(node: &Node<'_>, task: &KernelEvent) -> bool {
+    let at = |event: &KernelEvent| event.ordered_at();
+    let is_silent = |event: &&KernelEvent| {
+        host_lines::row_of(event).is_some_and(|row| row.finding == Some(FILE_SERVER))
+            && at(event) <= at(task)
+            && !node.timeline.events.iter().any(|end| host_lines::ends(end.fact, event) && at(end.fact) >= at(event))
+    };
+    node.timeline.current().any(|event| is_silent(&event))
 }
 
 /// Beginnings of the names of threads of file systems and disks.

@@ -268,6 +268,10 @@ const FAILED_IMEX: &str = "Repair the error of nvidia-imex on {node}, and start 
 /// the NVSwitches are not on the PCI bus (HGX B200). For racks (GB200), Fabric Manager runs elsewhere.
 pub(super) fn fabric_manager(node: &Node<'_>) -> Option<Draft> {
     let (topology, host) = (node.topology()?, node.host()?);
+    // Fabric Manager cannot run without the driver.
+    if node.driver.is_broken() {
+        return None;
+    }
     let on_board = boards::of_node(node).and_then(|board| board.switches_of(boards::count(node)));
     let has_switches = !topology.nvswitches.is_empty() || on_board.is_some();
     if !has_switches || host.daemons.fabric_manager != Some(false) || boards::host_serves_fabric(node) {

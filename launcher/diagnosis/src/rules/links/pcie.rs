@@ -63,6 +63,10 @@ rules! {
             If one of these devices is a GPU, check its seating, riser and cables.",
         means "PCIe reported uncorrected errors of a port whose devices are not known. The port may be above a GPU.",
         reads "xid: PCIe errors (AER), topology.pcie_path";
+    ABOVE_GPUS: "pcie-errors-above-gpus" Warning Fabric AER_DOC, "Uncorrected PCIe errors of a port above several GPUs",
+        CheckCabling "Watch the GPUs in the evidence on {node}. If the count grows, check what they share: PCIe switch, riser and cables.",
+        means "PCIe reported uncorrected errors of a port through which several GPUs are connected, such as the upstream port of a PCIe switch.",
+        reads "xid: PCIe errors (AER), topology.pcie_path";
     ELSEWHERE: "pcie-errors-elsewhere" Info Fabric AER_DOC, "PCIe errors on a device that is not a GPU",
         Watch "No action for the GPUs of {node}, unless a GPU is connected below that port.",
         means "PCIe reported errors of a device that is not connected to a GPU.",
@@ -527,8 +531,20 @@ fn elsewhere(node: &Node<'_>) -> Vec<Draft> {
         lines.filter(|event| event.sub_code.as_deref() != Some("corrected") && !node.timeline.precedes_bus_loss(event));
     // If the paths of the GPUs were not read, a GPU may be below the port.
     let rule = if node.topology().is_some() { ELSEWHERE } else { UNATTRIBUTED };
-    uncorrected.for_each(|event| add(&mut drafts, rule, "device", event));
+    let (shared, others): (Vec<&KernelEvent>, Vec<&KernelEvent>) =
+        uncorrected.partition(|event| gpus_below(node, event).len() > 1);
+    others.into_iter().for_each(|event| add(&mut drafts, rule, "device", event));
     let drafts: Vec<Draft> = drafts.into_iter().map(|draft| faded(node, draft)).collect();
+    let mut above: Vec<Draft> = Vec::new();
+    for event in &shared {
+        add(&mut above, ABOVE_GPUS, "device", event);
+    }
+    for draft in &mut above {
+        let event = shared.iter().find(|event| event.pci_address == draft.scope.pci);
+        let gpus = event.map(|event| gpus_below(node, event)).unwrap_or_default();
+        draft.evidence.insert(0, format!("the port is above {}", evidence::some(&gpus, MANY_GPUS)));
+    }
+    let above = above.into_iter().map(|draft| faded(node, draft));
     if drafts.len() > 1 {
         let all = drafts.iter().flat_map(|draft| {
             let place = draft.scope.pci.as_ref().map(|pci| format!("{}: ", pci.sysfs())).unwrap_or_default();
@@ -536,9 +552,21 @@ fn elsewhere(node: &Node<'_>) -> Vec<Draft> {
         });
         let worst = drafts.iter().map(|draft| draft.severity).max().unwrap_or_default();
         let all = Draft::on_node(rule).with_evidence(evidence::count(drafts.len(), "device")).with_all_evidence(all);
-        return vec![all.with_severity(worst)];
+        return above.chain([all.with_severity(worst)]).collect();
     }
-    drafts
+    above.chain(drafts).collect()
+}
+
+/// Maximum number of GPUs in the evidence about a port.
+const MANY_GPUS: usize = 8;
+
+/// Returns the names of the GPUs whose PCIe path contains the device of an event.
+fn gpus_below(node: &Node<'_>, event: &KernelEvent) -> Vec<String> {
+    let gpus = node.topology().into_iter().flat_map(|topology| &topology.gpus);
+    let is_above = |gpu: &&GpuTopology| {
+        gpu.pcie_path.iter().any(|hop| event.pci_address.is_some() && hop.pci_address == event.pci_address)
+    };
+    gpus.filter(is_above).map(|gpu| format!("GPU {}", gpu.index)).collect()
 }
 
 #[cfg(test)]

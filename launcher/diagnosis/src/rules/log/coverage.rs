@@ -89,19 +89,24 @@ fn unrecognized(node: &Node<'_>) -> Option<Draft> {
     (!draft.evidence.is_empty()).then_some(draft)
 }
 
-/// Moves the unrecognized lines into the finding about a driver that does not work: they can contain the reason.
+/// Moves the unrecognized lines into the finding about a driver that does not work, or else about a GPU that does not
+/// work: they can contain the reason.
 pub(super) fn join_unrecognized(drafts: &mut Vec<Draft>) {
+    let Some(lines) = drafts.iter().position(|draft| draft.rule.id == UNREAD.id) else { return };
     let of_driver = |draft: &Draft| {
         draft.severity >= Severity::Critical && matches!(draft.rule.about, About::Driver | About::DriverAbsent)
     };
-    let Some(lines) = drafts.iter().position(|draft| draft.rule.id == UNREAD.id) else { return };
-    if !drafts.iter().any(of_driver) {
-        return;
-    }
-    let lines = drafts.remove(lines).evidence;
-    if let Some(draft) = drafts.iter_mut().find(|draft| of_driver(draft)) {
-        let lines = lines.into_iter().filter_map(|line| Some(line.strip_prefix(SAMPLE_OF)?.to_owned()));
-        draft.evidence.extend(lines.map(|line| format!("kernel line that was not recognized: {line}")));
+    let of_gpu =
+        |draft: &Draft| draft.severity >= Severity::Critical && draft.names_gpu() && draft.rule.about == About::Gpus;
+    let samples: Vec<String> = drafts[lines]
+        .evidence
+        .iter()
+        .filter_map(|line| Some(format!("kernel line that was not recognized: {}", line.strip_prefix(SAMPLE_OF)?)))
+        .collect();
+    let at = drafts.iter().position(of_driver).or_else(|| drafts.iter().position(of_gpu));
+    if let Some(at) = at {
+        drafts[at].evidence.extend(samples);
+        drafts.remove(lines);
     }
 }
 

@@ -57,7 +57,7 @@ pub struct Coverage {
     /// Number of lines that the kernel reports as suppressed (`N callbacks suppressed`). Event counts around the time
     /// of such a report are lower bounds.
     pub suppressed_lines: u64,
-    /// Notes about the accuracy of the times in this log (`no year in the log`, `the log has no time zone; UTC is assumed`).
+    /// Notes about the accuracy of the times in this log (`no year in the log`, `time zone not stated, read as UTC`).
     pub note: String,
 }
 

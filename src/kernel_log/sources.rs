@@ -142,7 +142,7 @@ impl Source {
         } = self;
         let notes = [
             (without_year, "no year in the log; the latest possible year is assumed"),
-            (without_year || without_zone, "the log has no time zone; UTC is assumed"),
+            (without_year || without_zone, "time zone not stated, read as UTC"),
             (without_wall, "some records have no wall-clock time"),
         ];
         let notes: Vec<&str> = notes.into_iter().filter_map(|(given, note)| given.then_some(note)).collect();

@@ -84,14 +84,14 @@ fn has_unknown_place(process: &GpuProcess) -> bool {
     process.waiting_threads().all(|thread| thread.waits_in.is_none())
 }
 
-/// The finding of kernel lines about file servers that do not respond (`host_lines.tsv`).
-const FILE_SERVER: &str = "remote-storage-not-responding";
+/// Kernel lines about file servers that do not respond (`host_lines.tsv`).
+const FILE_SERVER_LOST: [&str; 4] = ["nfs_lost", "lustre_lost", "ceph_lost", "cifs_lost"];
 
 /// Returns whether a file server stopped responding before the kernel reported a blocked task, and still does not respond.
 fn waits_for_file_server(node: &Node<'_>, task: &KernelEvent) -> bool {
     let at = |event: &KernelEvent| event.ordered_at();
     let is_silent = |event: &&KernelEvent| {
-        host_lines::row_of(event).is_some_and(|row| row.finding == Some(FILE_SERVER))
+        host_lines::row_of(event).is_some_and(|row| FILE_SERVER_LOST.contains(&row.name))
             && at(event) <= at(task)
             && !node.timeline.events.iter().any(|end| host_lines::ends(end.fact, event) && at(end.fact) >= at(event))
     };

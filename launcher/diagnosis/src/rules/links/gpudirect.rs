@@ -67,10 +67,13 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
 
 /// Returns a finding if a module of RDMA was rejected and is not loaded now.
 fn refused_module(node: &Node<'_>) -> Option<Draft> {
-    let modules = &node.host()?.modules;
+    let modules = node.host().map(|host| &host.modules);
     let is_of_rdma = |name: &String| ["mlx5_", "ib_", "rdma_"].iter().any(|start| name.starts_with(start));
     let is_absent = |event: &&KernelEvent| {
-        event.details.get("module").is_some_and(|name| is_of_rdma(name) && !modules.contains(name))
+        event
+            .details
+            .get("module")
+            .is_some_and(|name| is_of_rdma(name) && modules.is_none_or(|modules| !modules.contains(name)))
     };
     // A load of the nvidia module does not change these modules, so all lines of this boot count.
     let of_boot = node.kernel_log()?.events.iter().filter(|event| event.boot_id.is_none());

@@ -101,7 +101,7 @@ pub(super) fn join_unrecognized(drafts: &mut Vec<Draft>) {
     let samples: Vec<String> = drafts[lines]
         .evidence
         .iter()
-        .filter_map(|line| Some(format!("kernel line that was not recognized: {}", line.strip_prefix(SAMPLE_OF)?)))
+        .filter_map(|line| Some(format!("unrecognized kernel line: {}", line.strip_prefix(SAMPLE_OF)?)))
         .collect();
     let at = drafts.iter().position(of_driver).or_else(|| drafts.iter().position(of_gpu));
     if let Some(at) = at {

@@ -193,7 +193,7 @@ fn suspicion(node: &Node<'_>, gpu: &Gpu, faults: &[(usize, &KernelEvent)]) -> Op
     }
     let pods: BTreeSet<&str> = pids.iter().filter_map(|pid| pod_of(node, *pid)).collect();
     // Without another GPU, only different programs can show that the GPU is the cause.
-    if node.listed().count() < 2 && by_name.len() < 2 && pods.len() < 2 {
+    if node.listed().count() == 1 && by_name.len() < 2 && pods.len() < 2 {
         return None;
     }
     let place_words = place.as_ref().map(|place| format!(", {place}")).unwrap_or_default();

@@ -209,6 +209,8 @@ pub struct GpuLabels {
     pub mig_config_state: Option<String>,
     /// `nvidia.com/gpu-driver-upgrade-state`.
     pub driver_upgrade_state: Option<String>,
+    /// `nvidia.com/gpu.workload.config`: `container`, `vm-passthrough`, `vm-vgpu`.
+    pub workload_config: Option<String>,
     /// Whether node feature discovery found a PCI device of NVIDIA on the node
     /// (`feature.node.kubernetes.io/pci-10de.present` and its variants with a device class).
     pub pci_present: bool,

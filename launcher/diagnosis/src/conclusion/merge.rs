@@ -18,6 +18,8 @@ const MAX_EVIDENCE: usize = 10;
 /// A finding with the data for the summary.
 pub(crate) struct Concluded {
     pub(crate) finding: Finding,
+    /// [`Rule::depth`](crate::rule::Rule::depth) of its rule.
+    depth: u8,
     /// Names of the GPUs; empty if the finding is about the node.
     pub(crate) place: String,
     pub(crate) when: Option<Timestamp>,
@@ -40,20 +42,21 @@ pub(crate) fn into_findings(drafts: Vec<Draft>, node: &str) -> Vec<Concluded> {
             concluded.push(merged(first, others, node));
         }
     }
-    concluded.sort_by(|left, right| order(&left.finding).cmp(&order(&right.finding)));
+    concluded.sort_by(|left, right| order(left).cmp(&order(right)));
     concluded
 }
 
-/// Returns the sort key of a finding: worst first, hardware before configuration, then by id and scope.
-fn order(finding: &Finding) -> impl Ord + '_ {
-    let Finding { id, severity, class, scope, evidence, .. } = finding;
+/// Returns the sort key of a finding: worst first, causes before effects, hardware before configuration, then by id
+/// and scope.
+fn order(concluded: &Concluded) -> impl Ord + '_ {
+    let Finding { id, severity, class, scope, evidence, .. } = &concluded.finding;
     let class_order = match class {
         Class::Hardware => 0,
         Class::Fabric | Class::Power | Class::Thermal => 1,
         Class::Driver => 2,
         Class::Application => 3,
     };
-    (std::cmp::Reverse(*severity), class_order, id, scope, evidence)
+    (std::cmp::Reverse(*severity), concluded.depth, class_order, id, scope, evidence)
 }
 
 fn single(draft: Draft, node: &str) -> Concluded {
@@ -102,7 +105,7 @@ fn named(draft: Draft, evidence: Vec<String>, (place, addresses): (String, Vec<P
         reference: draft.rule.reference.map(str::to_owned),
         dcgm: draft.rule.dcgm().map(str::to_owned),
     };
-    Concluded { finding, place, when: draft.when }
+    Concluded { finding, depth: draft.rule.depth, place, when: draft.when }
 }
 
 fn capped(mut evidence: Vec<String>) -> Vec<String> {
@@ -148,6 +151,7 @@ mod tests {
         reads: "",
         about: About::Gpus,
         in_plan: InPlan::None,
+        depth: 0,
     };
 
     fn gpu(index: u32) -> Gpu {

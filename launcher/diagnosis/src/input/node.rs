@@ -14,6 +14,7 @@ use crate::input::instance_types;
 use crate::input::stack::Stack;
 use crate::input::timeline::Timeline;
 use syringe_core::facts::Availability;
+use syringe_core::facts::Mode;
 use syringe_core::facts::ecc::{Ecc, GpuEcc, RecoveryAction};
 use syringe_core::facts::host::{Host, PciGpu};
 use syringe_core::facts::inventory::{GpuInventory, Inventory};
@@ -266,6 +267,12 @@ impl<'a> Node<'a> {
     /// Returns the entry of a GPU in `topology`.
     pub(crate) fn topology_of(&self, gpu: &Gpu) -> Option<&'a GpuTopology> {
         self.topology()?.gpus.iter().find(|entry| Some(entry.index) == gpu.index)
+    }
+
+    /// Returns the MIG mode of a GPU, from `mig` or `inventory`.
+    pub(crate) fn mig_mode(&self, gpu: &Gpu) -> Option<Mode> {
+        let of_section = self.mig_of(gpu).and_then(|entry| entry.mode);
+        of_section.or_else(|| self.inventory_of(gpu)?.mig_mode)
     }
 
     /// Returns the entry of a GPU in `mig`.

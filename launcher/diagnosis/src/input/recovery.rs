@@ -225,7 +225,7 @@ impl Node<'_> {
         let (since, before): (Vec<&GpuProcess>, Vec<&GpuProcess>) =
             self.programs_on(gpu).partition(|process| process.started_at.is_some_and(|started| started > last));
         let long_ago = self.age(Some(last)).is_some_and(|age| age > WEEK);
-        let is_mig = self.inventory_of(gpu).and_then(|gpu| gpu.mig_mode).is_some_and(|mode| mode.current);
+        let is_mig = self.mig_mode(gpu).is_some_and(|mode| mode.current);
         let at_work = |process: &&&GpuProcess| {
             let lives = !process.is_uninterruptible() && process.state.as_deref() != Some("Z");
             lives && self.age(process.started_at).is_some_and(|age| age >= AT_WORK)

@@ -277,9 +277,11 @@ impl Phrase {
         self.starts_with("cuda driver version is insufficient")
     }
 
-    /// Returns whether the phrase states that the memory of a GPU was full.
+    /// Returns whether the phrase states that a GPU had too little free memory.
     pub(crate) fn is_about_gpu_memory(&self) -> bool {
         self.starts_with("cuda out of memory")
+            || self.starts_with("on startup is less than desired")
+            || self.starts_with("the memory capacity is unbalanced")
     }
 
     /// Returns whether the phrase states that a container lacks a program of the driver.

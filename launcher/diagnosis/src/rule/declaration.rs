@@ -33,6 +33,9 @@ pub struct Rule {
     pub reads: &'static str,
     pub about: About,
     pub in_plan: InPlan,
+    /// 0: a cause. A larger number: an effect of faults with smaller numbers. Of findings with one severity, the cause
+    /// is listed first.
+    pub depth: u8,
 }
 
 impl Rule {
@@ -48,6 +51,10 @@ impl Rule {
 
     pub(crate) const fn in_plan(self, in_plan: InPlan) -> Self {
         Self { in_plan, ..self }
+    }
+
+    pub(crate) const fn depth(self, depth: u8) -> Self {
+        Self { depth, ..self }
     }
 }
 
@@ -154,13 +161,14 @@ pub(crate) const TOOLKIT_DOC: Option<&str> = Some("https://github.com/NVIDIA/nvi
 /// about ContainerRuntime;
 /// NAME: "id" Severity Class REFERENCE, "title",
 ///     Action "advice",
-///     means "Meaning of a finding.", reads "section.field, kubernetes.field"[, about Workload][, in_plan PowerCycle];
+///     means "Meaning of a finding.", reads "section.field, kubernetes.field"[, about Workload][, in_plan PowerCycle]
+///     [, depth 1];
 /// ```
 macro_rules! rules {
     (about $about:ident; $($rules:tt)*) => { $crate::rule::rules!(@$about $($rules)*); };
     (@$all:ident $($name:ident: $id:literal $severity:ident $class:ident $reference:ident,
         $title:literal, $action:ident $advice:literal, means $meaning:literal, reads $facts:literal
-        $(, about $about:ident)? $(, in_plan $effect:ident)?;)*) => {
+        $(, about $about:ident)? $(, in_plan $effect:ident)? $(, depth $depth:literal)?;)*) => {
         const ABOUT: $crate::rule::About = $crate::rule::About::$all;
         $(pub(crate) const $name: $crate::rule::Rule = $crate::rule::Rule {
             id: $id,
@@ -174,7 +182,8 @@ macro_rules! rules {
             reads: $facts,
             about: ABOUT,
             in_plan: $crate::rule::InPlan::None,
-        }$(.about($crate::rule::About::$about))?$(.in_plan($crate::rule::InPlan::$effect))?;)*
+            depth: 0,
+        }$(.about($crate::rule::About::$about))?$(.in_plan($crate::rule::InPlan::$effect))?$(.depth($depth))?;)*
         /// The rules of this group.
         pub(crate) const RULES: &[$crate::rule::Rule] = &[$($name),*];
     };

@@ -106,10 +106,7 @@ impl Nodes<'_> {
             format!("request at most {most} in one pod: no GPU node has more")
         });
         let changes = match &repairable {
-            Some(node) => {
-                let text = format!("repair the GPUs of {node} that are not allocatable (diagnose_gpu_node for {node})");
-                vec![Change::from(text).after(CheckBefore::Repair(node.clone()))]
-            }
+            Some(node) => vec![repair_gpus(node)],
             None if never_fits => at_most.map(Change::from).collect(),
             None => self.changes(),
         };
@@ -118,7 +115,8 @@ impl Nodes<'_> {
             format!("{wanted} (most: {})", pod_requests::amount_text(resource, self.largest(resource)))
         });
         let exceeded: Vec<_> = exceeded.collect();
-        let tied = self.tied_to();
+        let selected = self.larger_than_selected();
+        let tied = selected.clone().or_else(|| self.tied_to());
         let excluded = if tied.is_none() { self.excluded() } else { None };
         CapacityShortage {
             problem: match &repairable {
@@ -198,6 +196,31 @@ impl Nodes<'_> {
     /// not checked here.
     fn has_room(&self) -> Option<String> {
         self.open.iter().find(|candidate| self.fits(candidate)).map(|candidate| candidate.node.clone())
+    }
+
+    /// Returns the problem of a pod that requests more than each node that its selector allows has, although another node
+    /// has enough.
+    fn larger_than_selected(&self) -> Option<String> {
+        let selects = |rejection: &RejectionReason| {
+            matches!(rejection, RejectionReason::Label { .. } | RejectionReason::Affinity { .. })
+        };
+        let is_selected = |candidate: &&Candidate| !candidate.rejections.iter().any(selects);
+        let selected: Vec<&Candidate> = self.candidates.iter().filter(is_selected).collect();
+        if selected.is_empty() || selected.len() == self.candidates.len() {
+            return None;
+        }
+        self.scarce.iter().find_map(|resource| {
+            let wanted = amount(self.wanted, resource);
+            // A GPU that is not allocatable now can be allocatable again after a repair.
+            let most = selected.iter().map(|candidate| free(candidate, resource).capacity).max()?;
+            (most < wanted).then(|| {
+                format!(
+                    "no node that its nodeSelector or affinity allows has {} (most: {})",
+                    pod_requests::quantity_text(resource, wanted),
+                    pod_requests::amount_text(resource, most)
+                )
+            })
+        })
     }
 
     /// Returns the problem of a pod whose node selector allows only one node, if that node lacks resources and another
@@ -402,8 +425,10 @@ impl Nodes<'_> {
             return Vec::new();
         }
         let best = self.nearest();
-        let mut changes: Vec<Change> =
-            best.and_then(|best| self.free_more(best)).into_iter().map(Change::from).collect();
+        let repair = self.open.iter().find(|candidate| self.would_fit_after_repair(candidate));
+        let repair = repair.map(|candidate| repair_gpus(&candidate.node));
+        let mut changes: Vec<Change> = repair.into_iter().collect();
+        changes.extend(best.and_then(|best| self.free_more(best)).map(Change::from));
         changes.extend(self.lift_rejections());
         let lacks = |best: &Candidate| {
             let short = self.scarce.iter().map(|resource| ((*resource).clone(), free(best, resource).free));
@@ -428,6 +453,15 @@ impl Nodes<'_> {
             (Reverse(self.scarce.iter().filter(short).count()), first, Reverse(candidate.node.clone()))
         };
         self.open.iter().filter(large).max_by_key(order).copied()
+    }
+
+    /// Returns whether the GPUs of a node that are not allocatable would be enough, and the node lacks nothing else.
+    fn would_fit_after_repair(&self, candidate: &Candidate) -> bool {
+        self.wanted.iter().all(|(resource, wanted)| {
+            let amount = free(candidate, resource);
+            let repaired = if is_gpu_resource(resource) { amount.free_of_capacity } else { amount.free };
+            repaired >= *wanted
+        })
     }
 
     /// Returns the amount to free on a node, and the pod that uses the most of the resource.
@@ -455,6 +489,12 @@ impl Nodes<'_> {
         }
         lifted.into_iter().map(|(_, change)| change).collect()
     }
+}
+
+/// Returns the change for a node whose GPUs are not all allocatable.
+fn repair_gpus(node: &str) -> Change {
+    let text = format!("repair the GPUs of {node} that are not allocatable (diagnose_gpu_node for {node})");
+    Change::from(text).after(CheckBefore::Repair(node.to_owned()))
 }
 
 /// Returns whether a label (`key=value`) identifies a machine or its location. Such a label is not changed to place a
@@ -576,8 +616,14 @@ mod tests {
     fn node(name: &str, free: u128, rejections: Vec<RejectionReason>) -> Candidate {
         let used_by = if free < 8 { vec![format!("ml/train-0 ({} {GPU})", 8 - free)] } else { Vec::new() };
         let free = BTreeMap::from([
-            (GPU.to_owned(), FreeAmount { free: free * 1000, allocatable: 8000, capacity: 8000 }),
-            ("cpu".to_owned(), FreeAmount { free: 32_000, allocatable: 64_000, capacity: 64_000 }),
+            (
+                GPU.to_owned(),
+                FreeAmount { free: free * 1000, allocatable: 8000, capacity: 8000, free_of_capacity: free * 1000 },
+            ),
+            (
+                "cpu".to_owned(),
+                FreeAmount { free: 32_000, allocatable: 64_000, capacity: 64_000, free_of_capacity: 32_000 },
+            ),
         ]);
         Candidate {
             node: name.into(),

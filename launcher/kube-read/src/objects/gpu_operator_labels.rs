@@ -14,6 +14,7 @@ const DEPLOY: &str = "nvidia.com/gpu.deploy.";
 const MIG_CONFIG: &str = "nvidia.com/mig.config";
 const MIG_STATE: &str = "nvidia.com/mig.config.state";
 const UPGRADE_STATE: &str = "nvidia.com/gpu-driver-upgrade-state";
+const WORKLOAD: &str = "nvidia.com/gpu.workload.config";
 const SHARING: &str = "nvidia.com/gpu.sharing-strategy";
 const GKE_DRIVER: &str = "cloud.google.com/gke-gpu-driver-version";
 const OS_RELEASE: &str = "feature.node.kubernetes.io/system-os_release.OSTREE_VERSION";
@@ -38,6 +39,7 @@ pub fn from_node(node: &Node) -> GpuLabels {
         mig_config: value(MIG_CONFIG),
         mig_config_state: value(MIG_STATE),
         driver_upgrade_state: value(UPGRADE_STATE),
+        workload_config: value(WORKLOAD),
         pci_present: has_pci_label(node),
         feature_discovery: labels.keys().any(|name| name.starts_with(FEATURES)),
         os_release: value(OS_RELEASE),

@@ -133,6 +133,8 @@ pub struct FreeAmount {
     pub allocatable: u128,
     /// Total amount of the node, including the part that is not allocatable.
     pub capacity: u128,
+    /// Amount that would be free if the whole capacity were allocatable.
+    pub free_of_capacity: u128,
 }
 
 /// Returns the requests of the pod.
@@ -269,9 +271,10 @@ fn free_of(
     let capacities = capacity.map(pod_requests::milli_values).unwrap_or_default();
     let of = |resource: &String| {
         let allocatable = all.get(resource).copied().unwrap_or(0);
-        let free = allocatable.saturating_sub(held.total.get(resource).copied().unwrap_or(0));
+        let held = held.total.get(resource).copied().unwrap_or(0);
         let capacity = capacities.get(resource).copied().unwrap_or(allocatable);
-        (resource.clone(), FreeAmount { free, allocatable, capacity })
+        let [free, free_of_capacity] = [allocatable, capacity].map(|all| all.saturating_sub(held));
+        (resource.clone(), FreeAmount { free, allocatable, capacity, free_of_capacity })
     };
     wanted.keys().map(of).collect()
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, ResourceExt};
+use syringe_core::facts::kubernetes::lifecycle::NodeConditionFact;
 use syringe_core::facts::kubernetes::pod::{JOB_REASONS, PodEvent, PodFacts};
 
 use crate::Failure;
@@ -11,9 +12,9 @@ use crate::client::api_error::{request_failed, timed_out};
 use crate::client::connection::Connection;
 use crate::client::retry;
 use crate::objects::named_owner::NamedOwner;
-use crate::objects::{name_validation, pod_facts};
+use crate::objects::{machines, name_validation, pod_facts};
 use crate::reads::owned_pods::{self, OwnedPods, PodsOf};
-use crate::reads::{events, queues};
+use crate::reads::{events, node_lifecycle, queues};
 
 /// A pod with its events.
 pub struct ReadPod {
@@ -190,8 +191,8 @@ async fn warnings_beside(connection: &Connection, namespace: &str, pod: &Pod) ->
 /// Maximum number of NodeClaims whose events are read.
 const NOMINATED: usize = 2;
 
-/// Reads the warnings about the NodeClaims that Karpenter created for a pod without a node. These warnings contain the
-/// reason why the cloud provides no machine.
+/// Reads the warnings about the NodeClaims that Karpenter created for a pod without a node, and their conditions that
+/// report a failure. They contain the reason why the cloud provides no machine.
 async fn events_of_nominated(connection: &Connection, facts: &PodFacts) -> Vec<PodEvent> {
     let pending = facts.node.is_none();
     let nominations = facts.events.iter().rev().filter(|event| pending && event.reason == "Nominated");
@@ -209,8 +210,26 @@ async fn events_of_nominated(connection: &Connection, facts: &PodFacts) -> Vec<P
             field: String::new(),
             warning: true,
         }));
+        let path = format!("/apis/karpenter.sh/v1/nodeclaims/{name}");
+        if let node_lifecycle::Found::Some(object) = node_lifecycle::get(connection, &path).await {
+            let conditions = machines::facts(&object).conditions;
+            found.extend(conditions.into_iter().filter(reports_failure).map(|condition| PodEvent {
+                time: condition.since,
+                message: format!("NodeClaim {name}: {} is {}: {}", condition.name, condition.status, condition.message),
+                reason: condition.reason,
+                count: 1,
+                field: String::new(),
+                warning: true,
+            }));
+        }
     }
     found
+}
+
+/// Returns whether a condition of a NodeClaim reports a failure. While a machine starts, its conditions are Unknown.
+fn reports_failure(condition: &NodeConditionFact) -> bool {
+    let words = format!("{} {}", condition.reason, condition.message).to_ascii_lowercase();
+    condition.status == "False" || ["fail", "insufficient", "error", "denied"].iter().any(|word| words.contains(word))
 }
 
 /// Finds a pod that its controller could not create because a quota or another admission plugin rejected the pod. `name` may

@@ -58,7 +58,9 @@ pub(super) fn of(case: &Case<'_>, message: &str) -> Vec<Blocker> {
     }
     all.extend(pod.bound_devices.iter().filter(|device| !device.reasons_against.is_empty()).map(bound));
     all.extend(half_requests(case));
-    let holders = pod.claim_holders.iter().take(NAMED).cloned().collect::<Vec<_>>().join("; ");
+    let more = pod.claim_holders.len().saturating_sub(NAMED);
+    let more = if more > 0 { format!("; and {more} more") } else { String::new() };
+    let holders = pod.claim_holders.iter().take(NAMED).cloned().collect::<Vec<_>>().join("; ") + &more;
     all.extend((message.contains("allocate all claims") && !holders.is_empty()).then(|| {
         Blocker {
             what: format!("devices that are allocated now: {holders}"),

@@ -53,6 +53,7 @@ const CAUSES: &[(Evidence, Part, CauseRule)] = &[
     (Direct, Part::Node, process::damaged_host_memory),
     (Direct, Part::Node, eviction::lost_by_a_reboot),
     (Direct, Part::Node, eviction::node_not_ready),
+    (Direct, Part::Start, kubelet::stopped_by_its_hook),
     (Direct, Part::Start, start::cannot_start),
     (Direct, Part::Device, gpu::error_of_its_gpu),
     (Direct, Part::Device, gpu::broken_driver),

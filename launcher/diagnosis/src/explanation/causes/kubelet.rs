@@ -53,6 +53,27 @@ pub(crate) fn killed_by_a_probe(case: &Case<'_>) -> Option<Explanation> {
     })
 }
 
+/// Explains a container that the kubelet stops because its postStart hook fails.
+pub(crate) fn stopped_by_its_hook(case: &Case<'_>) -> Option<Explanation> {
+    let event = case.events(&["FailedPostStartHook"]).next().filter(|_| case.pod.ready != Some(true))?;
+    let name = event.container().map(|name| format!(" {name}")).unwrap_or_default();
+    let reading = shapes::read(&event.message).filter(shapes::Reading::is_specific);
+    let why =
+        reading.as_ref().map_or_else(|| format!("\"{}\"", shapes::words_of(&event.message)), shapes::Reading::quoted);
+    let what = format!("the kubelet stops container{name}, because its postStart hook fails: {why}");
+    let repair = reading.map(|reading| format!("{} ", reading.advice(case.node))).unwrap_or_default();
+    let advice = format!(
+        "{repair}Correct the command of the hook (lifecycle.postStart in the specification of container{name}): it runs inside the container, and the \
+         kubelet stops the container if it fails."
+    );
+    Some(
+        case.explain(Cause::Application, Certainty::Certain, what)
+            .with_evidence([event_quote(event)])
+            .with_evidence(crate::explanation::causes::end_quote(case))
+            .with_action(ActionCode::FixApplication, advice),
+    )
+}
+
 /// Explains a container that the kubelet stopped repeatedly, because the sandbox of its pod was gone or had changed.
 /// One such event is normal after a reboot of the node.
 pub(crate) fn sandbox_changed(case: &Case<'_>) -> Option<Explanation> {
@@ -79,7 +100,7 @@ pub(crate) fn sandbox_changed(case: &Case<'_>) -> Option<Explanation> {
 }
 
 /// Responses to a probe: phrases of the kubelet in lower case, the meaning, and the advice.
-const ANSWERS: [(&[&str], &str, &str); 5] = [
+const ANSWERS: [(&[&str], &str, &str); 6] = [
     (
         &["statuscode: 404", "status code: 404"],
         "its server responds, but does not have the path of the probe (404)",
@@ -94,6 +115,11 @@ const ANSWERS: [(&[&str], &str, &str); 5] = [
         &["deadline exceeded", "client.timeout", "i/o timeout"],
         "its server does not respond within the timeout of the probe",
         "If the program is only busy, raise timeoutSeconds of the probe. Otherwise find out what the program waits for.",
+    ),
+    (
+        &["statuscode: 503", "status code: 503"],
+        "its server responds that it is not ready (503)",
+        "Read in the log whether the program still loads (a model, data) or has an error.",
     ),
     (
         &["statuscode: 401", "statuscode: 403"],

@@ -192,6 +192,10 @@ fn none_free(case: &Case<'_>, message: &str) -> Refusal {
         refusal.evidence = quote(stale).into_iter().chain(counted).collect();
         return refusal;
     }
+    if counts.as_ref().is_some_and(|counts| counts.registered == 0) {
+        let refusal = none_registered(case, message);
+        return Refusal { evidence: refusal.evidence.into_iter().chain(counted).collect(), ..refusal };
+    }
     let free = counts.as_ref().map(|counts| counts.free.len());
     let lost = counts.as_ref().and_then(|counts| lost_among(case, counts));
     if let Some((lost, devices)) = &lost {

@@ -35,7 +35,7 @@ use crate as diagnosis;
 use crate::explanation::pod_on_node::PodOnNode;
 use crate::explanation::timeline::line;
 use crate::explanation::types::{Cause, Certainty, Explanation};
-use crate::finding::{Action, Diagnosis, Finding, Scope};
+use crate::finding::{Action, Diagnosis, Finding, Scope, Verdict};
 use crate::input::node::Node;
 use crate::input::processes::{Stuck, is_name_of_service};
 use crate::input::xids;
@@ -197,13 +197,15 @@ impl Case<'_> {
         let ends =
             |finding: &&Finding| finding.severity >= Severity::Critical || effects::ends_programs(finding).is_some();
         let about = self.all_findings().filter(|finding| self.is_on_its_gpus(finding)).filter(ends);
-        let worst = about.min_by_key(|finding| std::cmp::Reverse(finding.severity))?;
-        Some(if worst.severity == Severity::Info {
-            let text = format!("Restart the pod: the diagnosis of {} shows that its GPU works again.", self.node);
-            Action { code: ActionCode::RestartPod, text }
-        } else {
-            self.action_for(worst)
-        })
+        match about.min_by_key(|finding| std::cmp::Reverse(finding.severity)) {
+            Some(worst) if worst.severity > Severity::Info => Some(self.action_for(worst)),
+            // The fault ended before the node was read.
+            None if self.unread || self.diagnosis.is_none_or(|found| found.verdict > Verdict::NoFaultFound) => None,
+            _ => {
+                let text = format!("Restart the pod: the diagnosis of {} shows that its GPU works again.", self.node);
+                Some(Action { code: ActionCode::RestartPod, text })
+            }
+        }
     }
 
     /// Returns the action of the most severe critical finding about the pod's GPUs.

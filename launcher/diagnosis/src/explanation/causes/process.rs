@@ -25,7 +25,14 @@ use syringe_core::report::Section;
 use syringe_core::text::clean;
 
 pub(crate) fn out_of_memory(case: &Case<'_>) -> Option<Explanation> {
-    let kills: Vec<_> = case.on_node.own_events.iter().filter(|event| event.kind == KernelEventKind::OomKill).collect();
+    // A later end of the container for another reason has another cause.
+    let is_past = |event: &&KernelEvent| {
+        let other = case.failed().filter(|end| end.reason != "OOMKilled" && end.exit_code != 137);
+        let gap = other.and_then(|end| end.finished).zip(event.last).map(|(end, kill)| end.duration_since(kill));
+        gap.is_some_and(|gap| gap > SAME_TIME)
+    };
+    let is_kill = |event: &&KernelEvent| event.kind == KernelEventKind::OomKill;
+    let kills: Vec<_> = case.on_node.own_events.iter().filter(is_kill).filter(|event| !is_past(event)).collect();
     let ended = case.ended().filter(|end| end.reason == "OOMKilled" && !case.is_over(end));
     if ended.is_none() && kills.is_empty() {
         return None;

@@ -14,7 +14,7 @@ use crate::messages::phrases::{self, Part, Phrase};
 use crate::messages::{child_signals, cuda_errors};
 use jiff::SignedDuration;
 use syringe_core::classification::{ActionCode, Class, Severity};
-use syringe_core::facts::kernel_log::KernelEvent;
+use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind};
 use syringe_core::facts::kubernetes::pod::Termination;
 use syringe_core::kernel_log::event_meaning;
 use syringe_core::pci::PciAddress;
@@ -327,7 +327,16 @@ fn child_ended(case: &Case<'_>, signals: &[&str]) -> Option<Explanation> {
     if lines.iter().any(known) {
         return None;
     }
+    let has_kill = case.on_node.own_events.iter().any(|event| event.kind == KernelEventKind::OomKill);
+    let no_kill = case.on_node.log_covers && !case.unread && !has_kill;
     let (cause, code, why, advice) = match child.name {
+        "SIGKILL" if no_kill => (
+            Cause::Unknown,
+            ActionCode::Watch,
+            "and the kernel log of this time has no OOM kill, so another process sent the signal",
+            "Find out who ended this process: the launcher after an error of another rank (its first error is earlier in the log), a person, or a \
+             scheduler of the job.",
+        ),
         "SIGKILL" => (
             Cause::Application,
             ActionCode::FixLimits,

@@ -6,7 +6,7 @@ use crate::explanation::types::{Cause, Certainty, Explanation};
 use crate::messages::owners;
 use crate::messages::phrases::{self, Part, Phrase};
 use crate::messages::waiting::{self, Kind, Row};
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use syringe_core::classification::ActionCode;
 use syringe_core::facts::kubernetes::pod::{CapacityShortage, Change, CheckBefore, PodEvent, Preemption};
 use syringe_core::text::{clean, clean_keeping_end};
@@ -24,6 +24,7 @@ struct NoNewNode {
     /// Whether a group of nodes accepts the selector and the tolerations of the pod.
     a_group_fits: bool,
     quote: String,
+    time: Option<Timestamp>,
 }
 
 /// Returns why no new node is added for the pod: the most specific reason in the events of the autoscaler. The newest
@@ -41,6 +42,7 @@ fn no_new_node(case: &Case<'_>, of_scheduler: &str) -> Option<NoNewNode> {
         advice: row.advice,
         a_group_fits: row.kind != Kind::NoGroup,
         quote: event_quote(event),
+        time: event.time,
     })
 }
 
@@ -232,7 +234,14 @@ fn no_node_fits(case: &Case<'_>, message: &str) -> Explanation {
         meaning => meaning,
     };
     let stage = waiting::known(Kind::Stage, message);
-    let machine = no_new_node(case, message);
+    let scaling = scaling_up(case);
+    // Of the statements of the autoscaler, the newer one counts.
+    let is_newer = |event: &PodEvent| {
+        let failed = no_new_node(case, message).and_then(|machine| machine.time);
+        event.time.zip(failed).is_none_or(|(added, failed)| added > failed)
+    };
+    let scaling = scaling.filter(|event| is_newer(event));
+    let machine = no_new_node(case, message).filter(|_| scaling.is_none());
     let is_confirmed = message.starts_with("0/") || problem.is_some() || is_compared;
     let (cause, certainty, what) = match meaning {
         Some(_) if never => {
@@ -376,7 +385,6 @@ fn no_node_fits(case: &Case<'_>, message: &str) -> Explanation {
         ),
         None => (what, action),
     };
-    let scaling = scaling_up(case);
     let (what, action) = match scaling {
         Some(event) => (
             format!("{what}; an autoscaler is adding a node ({})", clean(&event.message, MAX_WORDS)),

@@ -53,7 +53,7 @@ fn a_pod_that_is_not_ready_is_not_well() {
     let fails = event("Unhealthy", "Readiness probe failed: HTTP probe failed with statuscode: 503", "02:35:00", 12);
     let why = Some("ContainersNotReady: containers with unready status: [main]".to_owned());
     for (events, word, cause) in [
-        (vec![fails], "fails (12 times)", Cause::Application),
+        (vec![fails], "(12 times)", Cause::Application),
         (Vec::new(), "the reason was not found", Cause::Unknown),
     ] {
         let pod = PodFacts { ready: Some(false), not_ready: why.clone(), events, ..pod.clone() };
@@ -70,6 +70,7 @@ fn the_answer_to_a_failed_probe_says_what_to_correct() {
     let (pod, report) = running("S", Vec::new());
     for (answer, word) in [
         ("HTTP probe failed with statuscode: 404", "does not have the path"),
+        ("HTTP probe failed with statuscode: 503", "is not ready (503)"),
         ("Get \"http://10.0.0.7:8000/health\": dial tcp 10.0.0.7:8000: connect: connection refused", "nothing listens"),
         ("Get \"http://10.0.0.7:8000/health\": context deadline exceeded", "does not respond within the timeout"),
     ] {

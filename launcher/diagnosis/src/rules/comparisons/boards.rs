@@ -115,7 +115,7 @@ fn links(node: &Node<'_>, board: &Board) -> Option<String> {
 }
 
 fn is_mig(node: &Node<'_>, gpu: &Gpu) -> bool {
-    node.inventory_of(gpu).and_then(|gpu| gpu.mig_mode).is_some_and(|mode| mode.current)
+    node.mig_mode(gpu).is_some_and(|mode| mode.current)
 }
 
 fn speed(node: &Node<'_>, board: &Board) -> Option<String> {

@@ -41,13 +41,13 @@ rules! {
         Watch "Read the log of the NVIDIA device plugin on {node}: a plugin withdraws a GPU after an Xid. Restart the plugin only if \
             {gpu} is healthy: after a restart, the plugin offers the GPU to pods again.",
         means "NVML lists a GPU or MIG device, and device plugins registered other devices with the kubelet, but not this device.",
-        reads "inventory.gpus, mig.gpus, kubelet.registered", about Unavailable;
+        reads "inventory.gpus, mig.gpus, kubelet.registered", about Unavailable, depth 3;
     NOT_PUBLISHED: "gpu-not-published" Warning Driver PLUGIN_DOC, "The DRA driver does not publish a GPU or MIG device",
         Watch "Read the log of the kubelet plugin of the DRA driver on {node}: it publishes the devices that it finds at its start. Restart \
             its pod only if {gpu} is healthy.",
         means "NVML lists a GPU or MIG device, and a ResourceSlice lists other devices of the node, but not this device. No device plugin \
             offers it either: no pod can get it.",
-        reads "inventory.gpus, mig.gpus, kubernetes.dra_devices, kubelet.registered", about Unavailable;
+        reads "inventory.gpus, mig.gpus, kubernetes.dra_devices, kubelet.registered", about Unavailable, depth 3;
     PUBLISHED_WITHOUT_GPU: "published-device-without-gpu" Warning Driver PLUGIN_DOC, "A ResourceSlice has a device that NVML does not list",
         UpdateSoftware "Restart the pod of the DRA driver's kubelet plugin on {node}, so that it publishes the devices that exist. Until then, \
             pods that get the device do not start.",
@@ -66,7 +66,7 @@ rules! {
     NOT_OFFERED: "allocated-device-not-registered" Warning Driver PLUGIN_DOC, "An allocated device is no longer registered",
         Watch "Check the log of the device plugin on {node}: the plugin withdrew a device that a pod uses.",
         means "The kubelet allocated a device to a container, but no device plugin registers the device any more.",
-        reads "kubelet.allocations, kubelet.registered", about Unavailable;
+        reads "kubelet.allocations, kubelet.registered", about Unavailable, depth 3;
     SWITCH_UNUSED: "nvswitch-without-links" Warning Fabric DEBUG_DOC, "No NVLink leads to an NVSwitch",
         Watch "Check the Fabric Manager of {node} and the NVLinks of its GPUs.",
         means "An NVSwitch is on the PCI bus, but no GPU has an NVLink to it, although the other switches have links.",

@@ -31,8 +31,7 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
 
 /// Returns whether MIG is enabled. `None` if the mode was not read or a change is pending.
 fn is_mig(node: &Node<'_>, gpu: &Gpu) -> Option<bool> {
-    let of_section = node.mig_of(gpu).and_then(|mig| mig.mode);
-    let mode = of_section.or_else(|| node.inventory_of(gpu)?.mig_mode)?;
+    let mode = node.mig_mode(gpu)?;
     (mode.current == mode.pending).then_some(mode.current)
 }
 

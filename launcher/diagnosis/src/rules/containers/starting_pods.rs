@@ -22,7 +22,7 @@ rules! {
             until then: new pods wait there, too. `kubectl describe pod` shows all events of the pod.",
         means "The kubelet or the container runtime of the node cannot create the containers of a pod that was \
             scheduled to the node. Other pods that need the same part do not start, either.",
-        reads "kubernetes.starting_pods";
+        reads "kubernetes.starting_pods", depth 3;
 }
 
 /// Pods that have waited for less time than this may still start.

@@ -27,10 +27,8 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
 }
 
 fn of_gpu(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
-    let section = node.mig().and_then(|mig| mig.gpus.iter().find(|entry| Some(entry.index) == gpu.index));
-    let mode =
-        section.and_then(|entry| entry.mode).or_else(|| node.inventory_of(gpu).and_then(|entry| entry.mig_mode))?;
-    let Mode { current, pending } = mode;
+    let section = node.mig_of(gpu);
+    let Mode { current, pending } = node.mig_mode(gpu)?;
     let word = |on: bool| if on { "on" } else { "off" };
     if current != pending {
         let evidence = format!("MIG is {} now, and {} after the next reset", word(current), word(pending));

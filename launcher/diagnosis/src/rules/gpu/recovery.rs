@@ -6,7 +6,7 @@
 use crate::evidence;
 use crate::input::node::{Gpu, Node};
 use crate::input::xids::recommends_recovery;
-use crate::rule::{Draft, NVML_DOC, Rule, rules};
+use crate::rule::{Draft, InPlan, NVML_DOC, Rule, rules};
 use syringe_core::classification::Severity;
 use syringe_core::facts::ecc::RecoveryAction;
 use syringe_core::facts::kernel_log::KernelEvent;
@@ -15,29 +15,29 @@ rules! {
     RESET: "recovery-gpu-reset" Critical Hardware NVML_DOC, "The driver recommends: GPU reset",
         DrainAndReset "Move the workloads off {gpu} of {node}, then reset {gpu}.",
         means "The driver recommends a reset of the GPU.",
-        reads "ecc.recovery_action, xid: 154";
+        reads "ecc.recovery_action, xid: 154", depth 2;
     REBOOT: "recovery-node-reboot" Fatal Hardware NVML_DOC, "The driver recommends: node reboot",
         DrainAndReboot "Cordon, drain and reboot {node}. A reset of {gpu} is not sufficient.",
         means "The driver recommends a reboot of the node.",
-        reads "ecc.recovery_action, xid: 154";
+        reads "ecc.recovery_action, xid: 154", depth 2;
     BUS_RESET: "recovery-bus-reset" Critical Hardware NVML_DOC, "The driver recommends: bus reset",
         DrainAndReboot "Cordon, drain and reboot {node}. A reset of {gpu} is not sufficient, and a bus reset affects \
             all devices on that bus.",
         means "The driver recommends a reset of the bus of the GPU.",
-        reads "ecc.recovery_action, xid: 154";
+        reads "ecc.recovery_action, xid: 154", depth 2;
     DRAIN_RESET: "recovery-drain-and-reset" Critical Hardware NVML_DOC, "The driver recommends: drain and reset",
         DrainAndReset "Do not schedule new work on {gpu} of {node}, let unaffected work finish, then reset {gpu}.",
         means "The driver recommends starting no new work on the GPU, and then resetting the GPU.",
-        reads "ecc.recovery_action, xid: 154", in_plan WorkContinues;
+        reads "ecc.recovery_action, xid: 154", in_plan WorkContinues, depth 2;
     DRAIN_P2P: "recovery-drain-p2p" Warning Fabric NVML_DOC, "The driver recommends: drain peer-to-peer traffic",
         DrainAndReset "Stop the peer-to-peer workloads on {gpu} of {node} and check again. If the recommendation \
             remains, reset the GPU.",
         means "The driver recommends stopping work that uses peer-to-peer transfers.",
-        reads "ecc.recovery_action, xid: 154";
+        reads "ecc.recovery_action, xid: 154", depth 2;
     IMEX: "recovery-imex" Critical Fabric NVML_DOC, "The driver recommends: recover the IMEX domain",
         UpdateSoftware "Restart nvidia-imex on all nodes of this IMEX domain, including {node}.",
         means "The driver recommends recovering the IMEX domain of the node.",
-        reads "ecc.recovery_action, xid: 154";
+        reads "ecc.recovery_action, xid: 154", depth 2;
     CONTRADICTED: "recovery-contradicted" Warning Driver NVML_DOC, "Kernel log and NVML disagree about the recovery of the GPU",
         Watch "The kernel log recommends recovering {gpu} of {node}, and no later line withdraws this, but NVML recommends \
             nothing. Read the state again (nvidia-smi -q).",
@@ -47,7 +47,7 @@ rules! {
         Watch "The driver is newer than this version of gpu-syringe. Run nvidia-smi -q on {node} to see the recovery \
             action of {gpu}.",
         means "The driver recommends an action that this version of gpu-syringe does not know.",
-        reads "ecc.recovery_action, xid: 154";
+        reads "ecc.recovery_action, xid: 154", depth 2;
 }
 
 pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
@@ -86,13 +86,20 @@ fn contradicted(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     Some(if rests.is_some() { draft.with_severity(Severity::Info) } else { draft })
 }
 
-/// Joins the recommendation with the most severe finding about the same GPU, if that finding is at least critical.
+/// Joins the recommendation with the most severe finding about the same GPU, if that finding is at least critical, or
+/// recommends the same action and needs no haste.
 pub(super) fn refine(node: &Node<'_>, drafts: &mut Vec<Draft>) {
     let is_recommendation = |draft: &Draft| RULES.contains(&draft.rule) && draft.rule.id != CONTRADICTED.id;
     for gpu in &node.gpus {
         let Some(at) = drafts.iter().position(|draft| is_recommendation(draft) && draft.is_on(gpu)) else { continue };
         let recommendation = drafts.remove(at);
-        let is_severe = |draft: &&mut Draft| draft.is_on(gpu) && draft.severity >= Severity::Critical;
+        // A GPU with a pending repair of its memory may finish its work first, as the driver recommends.
+        let least = match recommendation.rule.in_plan {
+            InPlan::WorkContinues => Severity::Warning,
+            _ => Severity::Critical,
+        };
+        let is_repair = |draft: &Draft| draft.severity >= Severity::Critical || draft.action == recommendation.action;
+        let is_severe = |draft: &&mut Draft| draft.is_on(gpu) && draft.severity >= least && is_repair(draft);
         match drafts.iter_mut().filter(is_severe).max_by_key(|draft| draft.severity) {
             Some(draft) => join(draft, recommendation),
             None => drafts.push(recommendation),

@@ -31,7 +31,7 @@ rules! {
         DrainAndReboot "Drain and reboot {node}. If {gpu} still does not initialize, check power and firmware, then \
             contact the vendor.",
         means "The driver found the GPU but could not initialize it (RmInitAdapter). The GPU is not usable.",
-        reads "xid: RmInitAdapter lines, inventory.gpus", about Driver;
+        reads "xid: RmInitAdapter lines, inventory.gpus, host.gsp_firmware_versions, host.driver", about Driver;
     NOT_IN_NVML: "gpu-missing-from-nvml" Fatal Hardware DEBUG_DOC, "GPU on the PCI bus is missing from NVML",
         DrainAndReboot "Drain and reboot {node}. If {gpu} is still missing, check its power and seating.",
         means "The GPU is on the PCI bus and bound to the driver, but NVML does not list it.",
@@ -64,10 +64,10 @@ rules! {
             then, new programs cannot use {gpu}.",
         means "The GPU is in the drain state (nvidia-smi drain). NVML does not list it, and new programs cannot use it.",
         reads "inventory.draining, host.pci_gpus";
-    PASSTHROUGH: "gpu-passthrough" Info Driver None, "GPU is passed through to virtual machines",
+    PASSTHROUGH: "gpu-passthrough" Warning Driver None, "GPU is passed through to virtual machines",
         None "No action: {gpu} is bound to vfio-pci. Containers cannot use GPUs of virtual machines.",
         means "The GPU is bound to vfio-pci for virtual machines. Containers of this node cannot use it.",
-        reads "host.pci_gpus";
+        reads "host.pci_gpus, kubernetes.labels";
     OTHER_CARD: "gpu-bound-to-nouveau" Info Driver None, "A card of another model is bound to nouveau",
         None "No action, if {gpu} of {node} is a display card. Containers cannot use it.",
         means "The open-source driver nouveau is bound to a card of another model than the GPUs that NVML lists: \
@@ -83,12 +83,17 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     drafts.extend(uninitialized_somewhere(node, &drafts));
     for draft in &mut drafts {
         needs_cold_start(node, draft);
+        lacks_firmware(node, draft);
+        lacks_confidential_processor(node, draft);
         of_virtual_machine(node, draft);
     }
     let works = node.inventory().is_some_and(|inventory| !inventory.gpus.is_empty());
     if node.is_passed_through() && !works {
-        let rest: Vec<Draft> =
-            node.listed().filter(|gpu| !drafts.iter().any(|draft| draft.is_on(gpu))).map(passthrough).collect();
+        let rest: Vec<Draft> = node
+            .listed()
+            .filter(|gpu| !drafts.iter().any(|draft| draft.is_on(gpu)))
+            .map(|gpu| passthrough(node, gpu))
+            .collect();
         drafts.extend(rest);
     }
     drafts
@@ -244,7 +249,7 @@ fn unlisted(node: &Node<'_>, gpu: &Gpu, device: &PciGpu) -> Option<Draft> {
         return Some(Draft::on_gpu(DRAINING, gpu).with_evidence("NVML: drain state on"));
     }
     match device.driver.as_deref() {
-        Some("vfio-pci") => Some(passthrough(gpu)),
+        Some("vfio-pci") => Some(passthrough(node, gpu)),
         // If no GPU works, there is one finding about the driver.
         Some("nouveau") if inventory.gpus.is_empty() => None,
         Some("nouveau") if is_other_card(node, device) => {
@@ -282,9 +287,21 @@ fn is_other_card(node: &Node<'_>, device: &PciGpu) -> bool {
 }
 
 /// Returns the finding about a GPU that is bound to vfio-pci.
-fn passthrough(gpu: &Gpu) -> Draft {
-    Draft::on_gpu(PASSTHROUGH, gpu).with_evidence("bound to vfio-pci")
+fn passthrough(node: &Node<'_>, gpu: &Gpu) -> Draft {
+    let draft = Draft::on_gpu(PASSTHROUGH, gpu).with_severity(Severity::Info).with_evidence("bound to vfio-pci");
+    let workload = node.kubernetes.labels.workload_config.as_deref();
+    if workload != Some("container") || node.answering().next().is_none() {
+        return draft;
+    }
+    draft
+        .with_severity(Severity::Warning)
+        .with_evidence("label nvidia.com/gpu.workload.config=container")
+        .with_action(ActionCode::UpdateSoftware, REBIND)
 }
+
+/// Action for a GPU of virtual machines on a node for containers.
+const REBIND: &str = "If {gpu} of {node} is not meant for a virtual machine, bind it to the nvidia driver again (remove it from the setting that \
+     binds it to vfio-pci, then reboot or write its address to the driver's bind file). The label of {node} says that its GPUs are for containers.";
 
 /// Replaces the reboot by a power cycle if the GPU could not start because its protected memory (WPR2) was still in
 /// use. A warm reboot does not end this state.
@@ -294,8 +311,7 @@ fn needs_cold_start(node: &Node<'_>, draft: &mut Draft) {
         event.raw.to_ascii_lowercase().contains("wpr2")
             && (place.0.is_none() || place.1.is_none() || place.0 == place.1)
     };
-    let fails = matches!(draft.rule.id, id if id == INIT_FAILED.id || id == NOT_IN_NVML.id || id == REFUSED.id);
-    if !fails || draft.severity < Severity::Critical || draft.action != ActionCode::DrainAndReboot {
+    if !waits_for_reboot(draft) {
         return;
     }
     let Some(event) = node.timeline.current().find(is_of_it) else { return };
@@ -305,6 +321,50 @@ fn needs_cold_start(node: &Node<'_>, draft: &mut Draft) {
         "Drain and power-cycle {node} (a cold start): the protected memory of {gpu} (WPR2) is still in use from before, and a warm reboot \
          does not clear it. If {gpu} still does not initialize, contact the vendor.",
     );
+}
+
+/// Returns whether a finding is about a GPU that the driver could not start, and recommends a reboot.
+fn waits_for_reboot(draft: &Draft) -> bool {
+    let fails = [INIT_FAILED.id, NOT_IN_NVML.id, REFUSED.id].contains(&draft.rule.id);
+    fails && draft.severity >= Severity::Critical && draft.action == ActionCode::DrainAndReboot
+}
+
+/// Replaces the reboot if the GSP firmware on disk belongs to other versions than the loaded driver. A reboot installs
+/// no firmware.
+fn lacks_firmware(node: &Node<'_>, draft: &mut Draft) {
+    let Some(host) = node.host().filter(|host| !host.gsp_firmware_versions.is_empty()) else { return };
+    let Some(loaded) = host.driver.loaded.as_deref() else { return };
+    if !waits_for_reboot(draft) || host.gsp_firmware_versions.iter().any(|version| version == loaded) {
+        return;
+    }
+    let found = evidence::names(&host.gsp_firmware_versions, 4);
+    let loaded = evidence::data(loaded);
+    let why = format!("the loaded driver is {loaded}, and the disk has the GSP firmware of {found} only");
+    let advice = format!(
+        "Install the GSP firmware of the driver {loaded} on {{node}} (the package of the driver contains the firmware), or boot a driver whose \
+         firmware is installed. Then load the driver again. Without its firmware, the driver cannot start {{gpu}}."
+    );
+    *draft = draft.clone().with_evidence(why).with_action(ActionCode::UpdateSoftware, advice);
+}
+
+/// Words of the driver about a GPU in confidential-computing mode on a processor without this feature.
+const NO_CONFIDENTIAL_CPU: &str = "CPU does not support confidential compute";
+
+/// Replaces the reboot if the GPU is in confidential-computing mode on an unsuitable processor. The mode persists over
+/// reboots.
+fn lacks_confidential_processor(node: &Node<'_>, draft: &mut Draft) {
+    let unread = node.kernel_log().into_iter().flat_map(|log| &log.coverage).flat_map(|source| &source.unread_samples);
+    let lines = node.timeline.current().map(|event| &event.raw).chain(unread);
+    let mut lines = lines.filter(|line| line.contains(NO_CONFIDENTIAL_CPU)).peekable();
+    if lines.peek().is_none() || !waits_for_reboot(draft) {
+        return;
+    }
+    let advice = "Switch the confidential-computing mode of {gpu} off (NVIDIA's gpu-admin-tools, with the GPU idle), or use {gpu} in a \
+        confidential virtual machine on a processor that supports it. A reboot does not change the mode.";
+    *draft = draft
+        .clone()
+        .with_evidence(format!("kernel log: \"{NO_CONFIDENTIAL_CPU}\""))
+        .with_action(ActionCode::UpdateSoftware, advice);
 }
 
 /// For a virtual machine, adds the condition for the initialization of a GPU: the reboot of the machine alone may not

@@ -8,6 +8,7 @@ use crate::rule::{Draft, rules};
 use syringe_core::classification::{ActionCode, Severity};
 use syringe_core::facts::host_levels::{DegradedArray, FileSystem, HostLevels, Level};
 use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
+use syringe_core::kernel_log::host_lines;
 
 rules! {
     FULL: "host-file-system-full" Critical Application None, "A file system of the node is almost full",
@@ -75,7 +76,7 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     let Some(levels) = super::levels_of(node) else { return drafts };
     let file_systems = &levels.file_systems;
     drafts.extend(file_systems.iter().filter_map(full));
-    drafts.extend(file_systems.iter().filter_map(read_only));
+    drafts.extend(file_systems.iter().filter_map(|of| read_only(node, of)));
     drafts.extend(levels.degraded_arrays.iter().map(degraded));
     drafts.extend(near(node, levels));
     drafts.extend(pressure(levels));
@@ -150,14 +151,31 @@ fn full(of: &FileSystem) -> Option<Draft> {
 /// Paths that are read-only by design on immutable systems.
 const IMMUTABLE: [&str; 4] = ["/", "/usr", "/sysroot", "/boot"];
 
-fn read_only(of: &FileSystem) -> Option<Draft> {
+fn read_only(node: &Node<'_>, of: &FileSystem) -> Option<Draft> {
     let written: Vec<&String> = of.paths.iter().filter(|path| !IMMUTABLE.contains(&path.as_str())).collect();
     if !of.read_only || written.is_empty() {
         return None;
     }
     let only_files = written.iter().all(|path| ["/tmp", "/var/log"].contains(&path.as_str()));
     let draft = Draft::on_node(READ_ONLY).with_evidence(format!("{}: mounted read-only", name(of)));
+    let draft = match failing_disk(node) {
+        Some(event) => draft.with_evidence(evidence::kernel_line(event)).with_action(READ_ONLY.action, REPLACE_DISK),
+        None => draft,
+    };
     Some(if only_files { draft.with_severity(Severity::Warning) } else { draft })
+}
+
+/// Action for a file system whose disk failed.
+const REPLACE_DISK: &str = "Drain {node} and replace the disk in the evidence, which failed; then reboot. A reboot alone can fail, or repair the file \
+     system only for a short time.";
+
+/// Kinds of kernel lines about a disk that does not work.
+const DISK_FAILS: [&str; 4] = ["disk_lost", "disk_timeout", "medium_error", "io_error"];
+
+/// Returns the first line about a disk that does not work.
+fn failing_disk<'n>(node: &Node<'n>) -> Option<&'n KernelEvent> {
+    let fails = |event: &&KernelEvent| host_lines::row_of(event).is_some_and(|row| DISK_FAILS.contains(&row.name));
+    node.timeline.current().find(fails)
 }
 
 /// Formats a file system: `/ and /var/log (ext4)`.

@@ -26,7 +26,7 @@ rules! {
             describe pod`.",
         means "A DaemonSet has a pod on the node that does not become ready. The finding is a warning for GPU software, and \
             informational for other software.",
-        reads "kubernetes.daemon_sets";
+        reads "kubernetes.daemon_sets", depth 3;
 }
 
 /// A DaemonSet or node younger than this may still be creating pods.

@@ -51,13 +51,13 @@ rules! {
         Watch "Check the log of the device plugin on {node} for devices that it marks unhealthy, and the other \
             findings.",
         means "The device plugin reports some GPUs as unhealthy, so that fewer GPUs are allocatable than the node has.",
-        reads "kubernetes.gpu_capacity, kubernetes.gpu_allocatable, kubernetes.other_gpus_withheld", about Unavailable;
+        reads "kubernetes.gpu_capacity, kubernetes.gpu_allocatable, kubernetes.other_gpus_withheld", about Unavailable, depth 3;
     NOT_ADVERTISED: "gpus-not-advertised" Warning Driver PLUGIN_DOC, "GPUs are not advertised to Kubernetes",
         UpdateSoftware "Check the NVIDIA device plugin on {node}: is its pod running, with the nvidia runtime?",
         means "GPUs respond, or Kubernetes expects GPUs on a node that was not read. But Kubernetes advertises none \
             of these GPUs, so that no pod that requests a GPU can run on the node.",
         reads "inventory.gpus, kubernetes.gpu_capacity, kubernetes.other_gpu_resources, kubernetes.gpu_dra, \
-            kubernetes.gpu_plugin_in_cluster, kubernetes.nvidia_pods", about Unavailable;
+            kubernetes.gpu_plugin_in_cluster, kubernetes.nvidia_pods", about Unavailable, depth 3;
     ALLOCATED_MISSING: "allocated-gpu-missing" Critical Hardware PLUGIN_DOC,
         "A pod is allocated a GPU that is missing",
         RestartPod "Restart the pod when {node} has its GPU back, or move the pod to another node.",
@@ -79,11 +79,11 @@ rules! {
         Watch "No action: the kubelet releases these allocations when it admits the next pod on {node}.",
         means "The kubelet still has GPUs allocated to pods that do not exist or have ended. The kubelet releases them when it \
             admits the next pod with devices.",
-        reads "kubelet.allocations, kubernetes.live_pod_uids";
+        reads "kubelet.allocations, kubernetes.live_pod_uids", depth 3;
     CONDITION: "kubernetes-gpu-condition" Warning Driver None, "A node condition reports a GPU problem",
         Watch "Compare the condition, which another monitor set, with the other findings of {node}.",
         means "A monitor, such as node-problem-detector, set a condition of the node about a GPU problem.",
-        reads "kubernetes.gpu_conditions";
+        reads "kubernetes.gpu_conditions", depth 3;
     REFUTED: "kubernetes-gpu-condition-refuted" Info Driver None, "A node condition about a GPU does not match the readings",
         Watch "Let the monitor measure {node} again (restart its pod there), or reset the condition. {node} needs no \
             repair because of this condition.",
@@ -496,7 +496,10 @@ fn kubelet(node: &Node<'_>) -> Vec<Draft> {
     }
     if let Some(live) = node.kubernetes.live_pod_uids.as_ref().filter(|_| matching_fails(node).is_none()) {
         let known = kubelet.allocations.iter().filter(|allocation| !allocation.pod_uid.is_empty());
-        let gone = known.filter(|allocation| !live.contains(&allocation.pod_uid));
+        // The kubelet releases the devices of ended pods when it admits the next pod with devices.
+        let pods = || node.kubernetes.gpu_pods.iter().flatten();
+        let has_ended = |uid: &String| pods().any(|pod| pod.uid == *uid);
+        let gone = known.filter(|allocation| !live.contains(&allocation.pod_uid) && !has_ended(&allocation.pod_uid));
         let gone: Vec<String> = gone.map(|allocation| format!("pod {}", evidence::data(&allocation.pod_uid))).collect();
         if !gone.is_empty() {
             drafts.push(Draft::on_node(STALE_ALLOCATION).with_all_evidence(gone).with_severity(Severity::Info));

@@ -38,11 +38,14 @@ rules! {
 }
 
 pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
-    let states = &node.kubernetes.states;
+    // A node image with its own driver is normal: the value matters only if the driver does not work.
+    let is_own_driver = |state: &str| state.ends_with("=pre-installed");
+    let counts = |state: &&String| !is_own_driver(state) || node.driver.is_broken();
+    let states: Vec<&String> = node.kubernetes.states.iter().filter(counts).collect();
     let lines = states.iter().map(|state| evidence::reason(state));
     let severity = if states.iter().any(|state| reports_gpu_fault(state)) { Severity::Warning } else { Severity::Info };
     let reported = (!states.is_empty()).then(|| Draft::on_node(STATE).with_severity(severity).with_all_evidence(lines));
-    let has_own_driver = states.iter().any(|state| state.ends_with("=pre-installed"));
+    let has_own_driver = states.iter().any(|state| is_own_driver(state));
     let reported =
         reported.map(|draft| if has_own_driver { draft.with_action(ActionCode::Watch, PRE_INSTALLED) } else { draft });
     let differs: Vec<String> = other_release(node).into_iter().chain(other_kernel(node)).collect();

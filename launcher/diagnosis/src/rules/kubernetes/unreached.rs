@@ -80,7 +80,7 @@ rules! {
     NOTICED: "node-warnings" Warning Driver None, "Kubernetes reports warnings about the node",
         Watch "Read the messages. It is not known whether they affect the GPUs of {node}.",
         means "In the last hours, the kubelet or a monitor reported warnings about a Ready node.",
-        reads "kubernetes.warnings";
+        reads "kubernetes.warnings", depth 3;
     KERNEL_LINE: "node-event-about-gpu" Warning Hardware None, "An event of the node quotes a kernel line about a GPU",
         Watch "Look for the line in the journal of {node} at the time of the event: the kernel log that was read does not cover this time. \
             If the line is there, follow the meaning of its Xid (gpu-syringe xid).",
@@ -111,7 +111,7 @@ rules! {
         Watch "Check the problem that the condition reports on {node}. The log of the monitor that set the condition \
             (node-problem-detector, or a monitor of the cloud) has details.",
         means "A condition of the node other than Ready reports a problem that is not about GPUs.",
-        reads "kubernetes.conditions";
+        reads "kubernetes.conditions", depth 3;
 }
 
 /// containerd's documentation of the configuration of its CRI plugin.

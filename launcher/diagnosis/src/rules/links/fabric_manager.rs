@@ -106,10 +106,9 @@ impl Service {
     }
 
     /// Returns whether a process of the service is running. The list of processes may not contain it.
-    fn is_running(&self, node: &Node<'_>) -> bool {
-        let daemons = node.host().map(|host| &host.daemons);
-        let flag = daemons.and_then(|all| if self.process == IMEX { all.imex } else { all.fabric_manager });
-        flag == Some(true)
+    fn is_running(&self, node: &Node<'_>) -> Option<bool> {
+        let daemons = &node.host()?.daemons;
+        if self.process == IMEX { daemons.imex } else { daemons.fabric_manager }
     }
 
     fn log_of_this_boot<'a>(&self, node: &Node<'a>) -> Option<&'a ServiceLog> {
@@ -163,9 +162,10 @@ fn restarted(node: &Node<'_>) -> Option<Draft> {
     })
 }
 
-/// Finds many starts in the log of a service. After a recent boot, some of them may belong to earlier boots.
+/// Finds many starts in the log of a service. After a recent boot, some of them may belong to earlier boots. The finding
+/// about a service that does not run has these lines.
 fn often(node: &Node<'_>, service: &Service) -> Option<Draft> {
-    let log = service.log(node).filter(|log| log.starts >= MANY_STARTS)?;
+    let log = service.log(node).filter(|log| log.starts >= MANY_STARTS && service.is_running(node) != Some(false))?;
     let recent = node.age(log.written_at).is_some_and(|age| age < SignedDuration::from_hours(24));
     let one_boot = node.host()?.uptime_seconds.is_some_and(|uptime| uptime > 48 * 3600);
     let severity = if one_boot { Severity::Warning } else { Severity::Info };
@@ -187,7 +187,7 @@ fn logged_error(node: &Node<'_>, service: &Service) -> Option<Draft> {
     let fabrics = node.topology().into_iter().flat_map(|topology| &topology.gpus).filter_map(|gpu| gpu.fabric.as_ref());
     let is_waiting = fabrics.into_iter().any(|fabric| fabric.state == "in_progress");
     let is_used = service.log.starts_with("fabric") && is_waiting || log.starts >= MANY_STARTS;
-    let error = error_of(log).filter(|_| service.is_running(node) && !is_used)?;
+    let error = error_of(log).filter(|_| service.is_running(node) == Some(true) && !is_used)?;
     let written = evidence::ago(node.now, log.written_at).map(|ago| format!(", {ago}")).unwrap_or_default();
     Some(Draft::on_node(LOGGED).with_evidence(format!("/var/log/{}.log{written}: {error}", service.log)))
 }
@@ -204,7 +204,7 @@ fn version(node: &Node<'_>, service: &Service) -> Option<Draft> {
     let driver = node.host()?.driver.loaded.as_deref()?;
     let log = service.log(node)?;
     let version = log.version.as_deref()?;
-    let is_running = service.is_running(node);
+    let is_running = service.is_running(node) == Some(true);
     let started = started(node, service.process).or(if is_running { node.booted() } else { None })?;
     let is_of_process = log.written_at?.duration_since(started) > -TOLERANCE;
     (is_of_process && service.differs(version, driver)).then(|| {
@@ -246,23 +246,37 @@ fn imex(node: &Node<'_>) -> Option<Draft> {
         return None;
     }
     let is_enabled = node.host()?.services_not_running.iter().any(|service| service.starts_with(IMEX));
-    let log = Service::of(IMEX).and_then(|service| service.log_of_this_boot(node)).filter(|_| is_enabled);
+    let log = Service::of(IMEX).and_then(|service| service.log_of_this_boot(node));
+    let log = log.filter(|log| is_enabled || log.starts >= MANY_STARTS);
     let error = log.and_then(|log| log.last_error.as_deref());
     Some(match error {
         None => draft().with_severity(Severity::Info),
         Some(error) => {
-            let reading = shapes::read(error);
-            let advice = reading.as_ref().map(|reading| reading.advice).unwrap_or_default();
+            let (reason, advice) = of_error(error);
             let advice = format!("{FAILED_IMEX} {advice}");
-            let reason = reading.map_or_else(|| shapes::words_of(error), |reading| reading.quoted());
             Draft { reason: Some(reason), ..draft() }.with_action(ActionCode::UpdateSoftware, advice.trim_end())
         }
     })
 }
 
+/// Returns the reason and the repair for the last error of a service that does not run.
+fn of_error(error: &str) -> (String, &'static str) {
+    let reading = shapes::read(error);
+    let advice = reading.as_ref().map(|reading| reading.advice).unwrap_or_default();
+    (reading.map_or_else(|| shapes::words_of(error), |reading| reading.quoted()), advice)
+}
+
 /// Action for an IMEX service that is enabled and ended with an error.
 const FAILED_IMEX: &str = "Repair the error of nvidia-imex on {node}, and start nvidia-imex again. Until then, jobs cannot share GPU memory with other nodes of the \
      rack. If a ComputeDomain of the DRA driver starts IMEX, disable the service instead.";
+
+/// Action for a Fabric Manager that ended with an error.
+const FAILED_FABRIC_MANAGER: &str = "Repair the error of Fabric Manager on {node}, and start nvidia-fabricmanager again: a further start \
+     alone fails with the same error.";
+
+/// Action for a Fabric Manager that cannot configure the fabric.
+const SWITCHES_FAIL: &str = "Compare the NVSwitches and GPUs on the PCI bus with the board, and power-cycle {node} when it is drained. If the error \
+     returns, the baseboard must be inspected.";
 
 /// Returns a finding if Fabric Manager is required but not running. Boards with NVSwitches need it on the node, even if
 /// the NVSwitches are not on the PCI bus (HGX B200). For racks (GB200), Fabric Manager runs elsewhere.
@@ -285,6 +299,20 @@ pub(super) fn fabric_manager(node: &Node<'_>) -> Option<Draft> {
     };
     let draft = Draft::on_node(NO_FABRIC_MANAGER).with_evidence(format!("{switches}; nv-fabricmanager is not running"));
     let draft = draft.with_all_evidence(last_start(node, FABRIC_MANAGER));
+    let service = Service::of(FABRIC_MANAGER)?;
+    let log = service.log_of_this_boot(node);
+    let driver = host.driver.loaded.as_deref();
+    let fits = log.and_then(|log| log.version.as_deref()).zip(driver);
+    let error = log.and_then(|log| log.last_error.as_deref());
+    let draft = match error.filter(|_| fits.is_none_or(|(version, driver)| !service.differs(version, driver))) {
+        Some(error) => {
+            let (reason, advice) = of_error(error);
+            let repair = if error.to_lowercase().contains("configure all") { SWITCHES_FAIL } else { advice };
+            let advice = format!("{FAILED_FABRIC_MANAGER} {repair}");
+            Draft { reason: Some(reason), ..draft }.with_action(ActionCode::UpdateSoftware, advice.trim_end())
+        }
+        None => draft,
+    };
     Some(if registered {
         // Running work continues, but a GPU cannot be used after a reset.
         draft.with_severity(Severity::Warning).with_evidence("all GPUs are still registered with the fabric")
@@ -305,7 +333,8 @@ fn last_start(node: &Node<'_>, process: &str) -> Vec<String> {
     let other = other.map(|(version, driver)| {
         format!("its last start was version {}, the driver is {}", evidence::data(version), evidence::data(driver))
     });
-    other.into_iter().chain(error_of(log)).collect()
+    let starts = (log.starts >= MANY_STARTS).then(|| format!("{} starts within two days", log.starts));
+    other.into_iter().chain(starts).chain(error_of(log)).collect()
 }
 
 #[cfg(test)]

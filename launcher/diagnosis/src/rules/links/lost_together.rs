@@ -113,7 +113,13 @@ fn is_elsewhere(node: &Node<'_>, event: &KernelEvent, falls: &[&KernelEvent]) ->
     known().next().is_some() && known().all(|near| !BELOW_ONE_SWITCH.contains(&near.via.as_str()))
 }
 
-/// Returns whether a card reported that it does not respond, so that a missing driver is a consequence.
+/// Returns whether a card reported that it does not respond or did not start, so that a missing driver is a
+/// consequence.
 pub(super) fn has_failed(node: &Node<'_>, card: Option<&PciAddress>) -> bool {
-    card.is_some() && node.timeline.current().any(|event| stops_responding(event) && event.pci_address.as_ref() == card)
+    let Some(card) = card else { return false };
+    node.timeline.current().any(|event| {
+        let is_it = event.pci_address.as_ref() == Some(card)
+            || event.details.get("device").is_some_and(|device| device == card.sysfs());
+        is_it && (stops_responding(event) || event.sub_code.as_deref() == Some("not_started"))
+    })
 }

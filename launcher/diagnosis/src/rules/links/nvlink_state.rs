@@ -20,7 +20,7 @@ rules! {
         DrainAndReset "Drain {node} and reset {gpu}. If the same links stay down, check the board and the cables.",
         means "Some NVLinks of this GPU are down, although these links are up on other GPUs of the model, or the board \
             of this model uses them.",
-        reads "topology.nvlinks", in_plan WorkContinues;
+        reads "topology.nvlinks", in_plan WorkContinues, depth 1;
     UNBRIDGED: "nvlink-bridge-not-working" Info Fabric FABRIC_DOC, "No NVLink of a card is up, but other cards have a bridge",
         CheckCabling "No action if {gpu} of {node} has no NVLink bridge. Otherwise check the seating of the bridge: the bridges of other cards work.",
         means "No NVLink of a card is up, but cards of the same model are connected by a bridge. The card has no bridge, or its bridge does not \
@@ -46,15 +46,15 @@ rules! {
         "GPU is not registered with the NVSwitch fabric",
         UpdateSoftware "Restart Fabric Manager on {node}, in the version of the driver. CUDA cannot start on {gpu}.",
         means "The GPU is not registered with the NVSwitch fabric. CUDA cannot initialize on it (error 802).",
-        reads "topology.fabric, host.rdma_modules_missing", in_plan ComesFirst;
+        reads "topology.fabric, host.rdma_modules_missing", in_plan ComesFirst, depth 2;
     UNHEALTHY: "fabric-unhealthy" Critical Fabric FABRIC_DOC, "The fabric reports problems for the GPU",
         CheckCabling "Drain {node}. Check its NVSwitch trays, cables and fabric configuration, then reset {gpu}.",
         means "The fabric reports a problem for the GPU: degraded bandwidth, a route, or its configuration.",
-        reads "topology.fabric";
+        reads "topology.fabric", depth 2;
     LIMITED: "fabric-limited" Warning Fabric FABRIC_DOC, "The fabric has limited capacity",
         CheckCabling "Check the NVLinks of {gpu} on {node} at the next maintenance. The bandwidth is reduced.",
         means "The fabric works, but with reduced capacity.",
-        reads "topology.fabric";
+        reads "topology.fabric", depth 2;
 }
 
 /// A count is high if it is at least this many times the count of the other links, and at least the minimum below.
@@ -152,7 +152,7 @@ fn down(node: &Node<'_>, gpu: &Gpu, topology: &GpuTopology) -> Option<Draft> {
     // If no link is up and there are no switches, the card has no bridge, or its bridge does not work.
     let unbridged = up == 0 && !has_switches;
     // MIG mode disables the links of an A100.
-    let cut = node.inventory_of(gpu).and_then(|inventory| inventory.mig_mode).is_some_and(|mode| mode.current);
+    let cut = node.mig_mode(gpu).is_some_and(|mode| mode.current);
     if up >= expected || silent.is_empty() || cut {
         return None;
     }

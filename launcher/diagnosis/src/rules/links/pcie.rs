@@ -85,7 +85,7 @@ rules! {
         DrainAndReset "Move the workloads off {gpu} of {node}, then reset {gpu}. If the faults return, check the IOMMU settings \
             of the kernel and the BIOS (for GPUDirect: iommu=pt, ACS off), then the NVIDIA driver and the network driver.",
         means "The IOMMU blocked direct memory access (DMA) by the GPU: transfers fail, jobs hang or lose data.",
-        reads "xid: IOMMU faults (DMAR, AMD-Vi, SMMU)";
+        reads "xid: IOMMU faults (DMAR, AMD-Vi, SMMU), host.pci_gpus";
     REPLAYS: "pcie-replays-high" Warning Fabric DEBUG_DOC, "Many PCIe replays",
         CheckCabling "Check seating, riser and cables of {gpu} on {node}: the link resends packets.",
         means "The PCIe link of the GPU had to repeat many transfers: the quality of the link is poor.",
@@ -420,6 +420,10 @@ fn rated(node: &Node<'_>, draft: Draft, logged: &[&KernelEvent], is_frequent: bo
 /// Minimum number of blocked transfers. Fewer can be a single error of a program.
 const REPEATED_IOMMU: u64 = 3;
 
+/// Action for a machine without virtualization whose IOMMU translates the addresses of the GPU.
+const PASS_THROUGH: &str = "Drain {node}, add iommu=pt to its boot parameters (or switch the IOMMU off in the BIOS), and reboot it: the IOMMU \
+     translates the addresses of {gpu}, and a reset of the GPU does not change this.";
+
 /// Returns a finding about transfers by the GPU that the IOMMU blocked.
 fn iommu(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     let of_gpu = |event: &&KernelEvent| {
@@ -432,6 +436,15 @@ fn iommu(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     let count: u64 = faults.iter().map(|event| event.count.max(1)).sum();
     let severity = if count >= REPEATED_IOMMU { Severity::Critical } else { Severity::Warning };
     let draft = Draft::on_gpu(IOMMU, gpu).with_events(faults.iter().copied().take(4)).with_severity(severity);
+    let domain = node.pci_of(gpu).and_then(|pci| pci.iommu_domain.as_deref());
+    let translated = domain.filter(|domain| boards::is_bare_metal(node) && domain.starts_with("DMA"));
+    let draft = match translated {
+        Some(domain) => {
+            let line = format!("IOMMU domain of the GPU: {}", evidence::data(domain));
+            draft.with_evidence(line).with_action(ActionCode::DrainAndReboot, PASS_THROUGH)
+        }
+        None => draft,
+    };
     Some(draft.with_evidence(format!("{} in total", evidence::times(count))).aged(node, gpu, &faults, true))
 }
 

@@ -79,7 +79,13 @@ rules! {
 
 /// Actions for the kinds of lines of a network card (sub-codes in `host_lines.tsv`). Lines of the IOMMU have no
 /// sub-code there.
-const OF_CARD: [(&[&str], ActionCode, &str); 4] = [
+const OF_CARD: [(&[&str], ActionCode, &str); 5] = [
+    (
+        &["not_started", "firmware_slow"],
+        ActionCode::DrainAndReboot,
+        "Drain {node} and power-cycle it: the firmware of the network card in the evidence does not start, and only a loss of power restarts it. \
+         If the card fails again, update its firmware or replace the card. This is not a GPU fault, but it affects jobs.",
+    ),
     (
         &["cable_unplugged", "cable_error", "link_down", "bond_down"],
         ActionCode::CheckCabling,

@@ -8,12 +8,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::SignedDuration;
 
 use crate::evidence;
-use crate::input::node::{Gpu, Node};
+use crate::input::node::{Gpu, Node, STALE_AFTER};
 use crate::input::timeline::concerns;
 use crate::input::xids;
 use crate::rule::aging;
 use crate::rule::{Draft, InPlan, Rule, XID_DOC, rules};
-use syringe_core::classification::Class;
+use syringe_core::classification::{Class, Severity};
 use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
 use syringe_core::kernel_log::catalogue;
 
@@ -29,6 +29,11 @@ rules! {
             {node}.",
         means "The driver removed the channels of a program, and no earlier error explains it. The program was killed or exited.",
         reads "xid: 45, 174";
+    MPS: "mps-server-fault" Warning Application XID_DOC, "A fault ended the programs that share a GPU through MPS",
+        RestartPod "Restart the pods that use {gpu} of {node} through MPS: the fault of one client ends the MPS server and all its clients. Find \
+            the client with the first CUDA error in the logs of these pods. Nothing indicates a fault of the GPU.",
+        means "The Xid names the server of MPS, which runs the work of several programs. One of them caused the fault, and all of them ended.",
+        reads "xid: 13, 31, 43 and others";
     KILLED: "application-killed" Info Application XID_DOC, "A process on the GPU was killed or crashed",
         RestartPod "Find out why the process ended (memory limit, crash). Nothing indicates a fault of {gpu} of \
             {node}.",
@@ -85,6 +90,9 @@ rules! {
 /// Xids of channels that are closed when a program ends. The reason for the end does not matter.
 const END_OF_PROGRAM: [u32; 3] = [45, 141, 174];
 
+/// Start of the name of the MPS server, which the kernel log shortens.
+const MPS_SERVER: &str = "nvidia-cuda-mps";
+
 /// Xids that report only that a program ended.
 const ENDS_SILENTLY: [u32; 2] = [45, 174];
 
@@ -134,10 +142,19 @@ fn applications(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     let total: u64 = faults.iter().map(|(_, event)| event.count.max(1)).sum();
     let positions: Vec<usize> = faults.iter().map(|(at, _)| *at).collect();
     let suspicion = suspicion(node, gpu, &faults);
-    let by_default = if has_only_ended { ENDED } else { APPLICATION };
+    let of_mps =
+        faults.iter().any(|(_, event)| event.process.as_deref().is_some_and(|name| name.starts_with(MPS_SERVER)));
+    let by_default = match (has_only_ended, of_mps) {
+        (true, _) => ENDED,
+        (false, true) => MPS,
+        (false, false) => APPLICATION,
+    };
     let rule = suspicion.as_ref().map_or(by_default, |(rule, _)| *rule);
     let draft = Draft::on_gpu(rule, gpu).with_all_evidence(suspicion.map(|(_, words)| words));
     let mut draft = draft.with_events(most_recent(&faults));
+    if draft.rule.id == MPS.id && node.age(draft.when).is_none_or(|age| age > STALE_AFTER) {
+        draft = draft.with_severity(Severity::Info);
+    }
     if faults.len() > SHOWN {
         draft = draft.with_evidence(format!("{total} in total, from {}", evidence::count(pids(&faults).len(), "pid")));
     }

@@ -24,7 +24,7 @@ rules! {
             normal reboot can hang because of this process.",
         means "A process waits in the driver and cannot be killed: the kernel reports it as blocked, or its GPU is \
             lost.",
-        reads "processes.processes, xid", in_plan UnkillableProcess;
+        reads "processes.processes, xid", in_plan UnkillableProcess, depth 1;
     WAITING: "process-uninterruptible" Info Driver DEBUG_DOC, "A process is in uninterruptible sleep at this moment",
         Watch "No signal ends the process in this state. Check again in a minute: if the process is still in this state, the \
             driver hangs on {node}, and only a reboot helps.",

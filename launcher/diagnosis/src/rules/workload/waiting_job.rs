@@ -16,7 +16,7 @@ rules! {
             without that GPU.",
         means "Several GPUs show full load at low power while another GPU of the job is lost: the job waits and will \
             not finish.",
-        reads "telemetry.utilization, telemetry.power, inventory.gpus, xid";
+        reads "telemetry.utilization, telemetry.power, inventory.gpus, xid", depth 3;
 }
 
 /// Minimum utilization of a spinning kernel, which keeps the SMs busy all the time.

@@ -219,6 +219,16 @@ const PAUSED: &str = "paused-for-";
 const WAIT: &str = "Wait: the GPU Operator has stopped its components on {node} for an upgrade of the driver or a change of the MIG layout, and starts \
      them again afterwards. If the labels in the evidence do not change for an hour, read the log of the driver pod or of the MIG manager.";
 
+/// Action for a node whose components are still stopped although no upgrade is under way.
+const RESUME: &str = "Set the labels nvidia.com/gpu.deploy.* of {node} that are paused to true: no upgrade of the driver is under way, and the driver \
+     has been loaded for more than an hour. The operator did not remove the pause.";
+
+/// Returns whether the pause of an upgrade of the driver remained after the upgrade.
+fn is_left_paused(node: &Node<'_>, value: &str) -> bool {
+    let loaded_for = node.age(node.driver_loaded());
+    value.ends_with("driver-upgrade") && loaded_for.is_some_and(|age| age > SignedDuration::from_hours(1))
+}
+
 /// Action for a node on which a label turns the device plugin off.
 const DEPLOY: (ActionCode, &str) = (
     ActionCode::UpdateSoftware,
@@ -235,7 +245,11 @@ pub(super) fn why_no_plugin(node: &Node<'_>, draft: Draft) -> Draft {
     let state = cluster.labels.driver_upgrade_state.as_deref().filter(|state| !["", "upgrade-done"].contains(state));
     let upgrading = state.map(|state| format!("label {UPGRADE_STATE}={}", evidence::data(state)));
     if let Some(value) = cluster.labels.deploy.get("device-plugin").filter(|value| *value != "true") {
-        let (code, advice) = if value.starts_with(PAUSED) { (ActionCode::Watch, WAIT) } else { DEPLOY };
+        let (code, advice) = match value.starts_with(PAUSED) {
+            true if upgrading.is_none() && is_left_paused(node, value) => (ActionCode::UpdateSoftware, RESUME),
+            true => (ActionCode::Watch, WAIT),
+            false => DEPLOY,
+        };
         return draft
             .with_evidence(format!("label nvidia.com/gpu.deploy.device-plugin={}", evidence::data(value)))
             .with_all_evidence(upgrading)

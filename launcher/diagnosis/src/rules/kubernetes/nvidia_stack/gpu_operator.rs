@@ -2,10 +2,10 @@
 
 use jiff::SignedDuration;
 
-use crate::evidence;
+use crate::evidence::{self, Label};
 use crate::input::boards;
 use crate::input::decisions::{UPGRADE, UPGRADE_STATE};
-use crate::input::node::Node;
+use crate::input::node::{Gpu, Node};
 use crate::input::processes::is_service;
 use crate::input::stack::pods;
 use crate::rule::Draft;
@@ -64,8 +64,15 @@ pub(super) fn mig_manager_stuck(node: &Node<'_>) -> Option<Draft> {
         let names = paused.iter().map(|name| evidence::data(name)).collect::<Vec<_>>().join(", ");
         draft = draft.with_evidence(format!("labels gpu.deploy.* are still {MIG_PAUSED}: {names}"));
     }
-    let layout = labels.mig_config.as_deref().map_or_else(|| "LAYOUT".to_owned(), evidence::data);
+    let layout = labels.mig_config.as_deref().map_or_else(|| "of its label".to_owned(), evidence::data);
     let mut advice = draft.advice.replace("LAYOUT", &layout);
+    let awaits_reset = |gpu: &&Gpu| node.mig_mode(gpu).is_some_and(|mode| mode.current != mode.pending);
+    let waiting: Vec<Label> = node.gpus.iter().filter(awaits_reset).map(|gpu| (gpu.index, gpu.label())).collect();
+    if !waiting.is_empty() {
+        let names = evidence::gpus(&waiting);
+        draft = draft.with_evidence(format!("the MIG mode of {names} changes only at a reset"));
+        advice = format!("First reset {names} of {{node}} when it is drained. {advice}");
+    }
     if let Some(pod) = pods::of(node, Component::MigManager).next() {
         advice.push_str(&format!(
             " Log: kubectl -n {} logs {}.",

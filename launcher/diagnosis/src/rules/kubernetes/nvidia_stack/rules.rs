@@ -7,27 +7,27 @@ rules! {
         UpdateSoftware "Read the log of the driver pod on {node}: no other component of NVIDIA's stack starts before the driver.",
         means "The driver pod of the GPU Operator does not become ready. The toolkit and the device plugin wait for the driver, so the \
             node advertises no GPU.",
-        reads "kubernetes.nvidia_pods, host.stack_log, kubernetes.gpu_capacity";
+        reads "kubernetes.nvidia_pods, host.stack_log, kubernetes.gpu_capacity", depth 2;
     BROKEN_TOOLKIT: "stack-broken-at-toolkit" Critical Driver OPERATOR_DOC, "The container toolkit's pod does not start",
         UpdateSoftware "Read the log of the container toolkit's pod on {node}: the device plugin waits for the toolkit.",
         means "The pod that configures the container runtime does not become ready. The device plugin waits for this pod.",
-        reads "kubernetes.nvidia_pods, host.stack_log, kubernetes.gpu_capacity";
+        reads "kubernetes.nvidia_pods, host.stack_log, kubernetes.gpu_capacity", depth 2;
     BROKEN_VALIDATOR: "stack-broken-at-validator" Critical Driver OPERATOR_DOC,
         "The GPU Operator's validation does not succeed",
         UpdateSoftware "Read the log of the validation on {node}: later components wait until the validation succeeds.",
         means "A validation container of the GPU Operator does not succeed. The components after it wait, although the \
             component that it checks may work.",
-        reads "kubernetes.nvidia_pods, host.stack_log, kubernetes.gpu_capacity";
+        reads "kubernetes.nvidia_pods, host.stack_log, kubernetes.gpu_capacity", depth 2;
     BROKEN_PLUGIN: "stack-broken-at-plugin" Critical Driver PLUGIN_DOC, "The device plugin does not advertise the GPUs",
         UpdateSoftware "Read the log of the device plugin's pod on {node}.",
         means "The device plugin or the kubelet plugin of the DRA driver fails, or runs without effect: the node has \
             working GPUs that no pod can get.",
-        reads "kubernetes.nvidia_pods, host.stack_log, kubernetes.gpu_capacity, kubernetes.gpu_dra, inventory.gpus";
+        reads "kubernetes.nvidia_pods, host.stack_log, kubernetes.gpu_capacity, kubernetes.gpu_dra, inventory.gpus", depth 2;
     BROKEN_DRA: "stack-broken-at-dra-driver" Critical Driver PLUGIN_DOC, "The pod of the DRA driver does not work",
         UpdateSoftware "Read the log of the DRA driver's pod on {node}.",
         means "A container of NVIDIA's DRA driver fails. Its ResourceSlices remain, so pods with claims are still scheduled to the node, \
             but their claims (GPUs, compute domains) are not prepared there.",
-        reads "kubernetes.nvidia_pods, host.stack_log, kubernetes.gpu_dra";
+        reads "kubernetes.nvidia_pods, host.stack_log, kubernetes.gpu_dra", depth 2;
     NO_MIG_DEVICES: "stack-without-mig-devices" Critical Driver MIG_DOC, "MIG is on, but no GPU has a MIG device to advertise",
         UpdateSoftware "Create the MIG devices of {node}: set the label nvidia.com/mig.config to a layout (MIG manager), or run \
             nvidia-smi mig -cgi, or disable MIG. The device plugin works, but has nothing to offer.",
@@ -53,8 +53,9 @@ rules! {
             registered last. Two pods can get the same GPU, or pods fail to start.",
         reads "kubernetes.nvidia_pods, kubernetes.os_image, host.nvidia_stack";
     MIG_MANAGER_STUCK: "mig-manager-stuck" Critical Driver OPERATOR_DOC, "The MIG manager did not finish",
-        UpdateSoftware "Drain the GPU pods from {node}, then let the MIG manager try again: kubectl label node {node} \
-            nvidia.com/mig.config=LAYOUT --overwrite. If gpu.deploy labels stay paused, set them to true.",
+        UpdateSoftware "Drain the GPU pods from {node}, then delete the pod of the MIG manager there: it applies the layout LAYOUT again when it \
+            starts. To set the label nvidia.com/mig.config to the value that it has changes nothing. If gpu.deploy labels stay paused, set \
+            them to true.",
         means "A change of the MIG layout failed or does not finish. The MIG manager stopped the device plugin for the change, and \
             did not start it again.",
         reads "kubernetes.labels, kubernetes.nvidia_pods, host.stack_log";

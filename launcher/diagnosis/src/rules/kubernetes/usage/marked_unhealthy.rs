@@ -47,13 +47,22 @@ pub(super) fn refine(node: &Node<'_>, drafts: &mut Vec<Draft>) {
     }
 }
 
-/// Returns the position of a finding about a GPU that does not respond, if only such GPUs are not allocatable.
+/// Returns the position of the finding about the first GPU that is not allocatable, if each of these GPUs has a fault.
+/// These GPUs are the GPUs that do not respond, that are not registered, or that have severe faults.
 fn fault_of_withheld(node: &Node<'_>, drafts: &[Draft]) -> Option<usize> {
-    let lost = || node.gpus.iter().filter(|gpu| !gpu.answers);
-    let is_fault = |draft: &Draft, gpu: &Gpu| draft.severity >= Severity::Critical && draft.is_on(gpu);
-    let have_faults = lost().all(|gpu| drafts.iter().any(|draft| is_fault(draft, gpu)));
-    let first = lost().next().filter(|_| have_faults && Some(lost().count()) == unallocatable(node))?;
-    drafts.iter().position(|draft| is_fault(draft, first))
+    let fault_of = |gpu: &Gpu, least: Severity| {
+        let is_fault = |draft: &Draft| draft.severity >= least && draft.rule.about != About::Unavailable;
+        drafts.iter().position(|draft| is_fault(draft) && draft.is_on(gpu))
+    };
+    let lost = node.gpus.iter().filter(|gpu| !gpu.answers).collect();
+    let severe = node.gpus.iter().filter(|gpu| fault_of(gpu, Severity::Critical).is_some()).collect();
+    let unregistered = withheld(node).map(|(gpus, _)| gpus).unwrap_or_default();
+    let sets: [(Vec<&Gpu>, Severity); 3] =
+        [(lost, Severity::Critical), (unregistered, Severity::Warning), (severe, Severity::Critical)];
+    sets.into_iter().filter(|(gpus, _)| Some(gpus.len()) == unallocatable(node)).find_map(|(gpus, least)| {
+        let faults: Option<Vec<usize>> = gpus.iter().map(|gpu| fault_of(gpu, least)).collect();
+        faults?.into_iter().next()
+    })
 }
 
 /// Returns the GPUs that are not registered, if their number equals the number of GPUs that are not allocatable.

@@ -17,19 +17,19 @@ rules! {
         RestartPod "Delete the pod, so that the kubelet of {node} allocates devices to the new pod.",
         means "A container that requests GPUs is running, but the kubelet has allocated no device to it: it was \
             started while the device plugin was not registered, for example after a reboot. The container has no GPU.",
-        reads "kubelet.allocations, kubelet.registered, kubernetes.gpu_pods";
+        reads "kubelet.allocations, kubelet.registered, kubernetes.gpu_pods", depth 3;
     STALE_ALLOCATIONS: "kubelet-allocations-not-released" Critical Driver PLUGIN_DOC, "The kubelet rejects pods although GPUs are free",
         UpdateSoftware "Restart the kubelet on {node} (systemctl restart kubelet): running pods continue. Then delete the \
             rejected pods.",
         means "The kubelet still has devices allocated to deleted or ended pods, and did not release them when it \
             admitted later pods. It rejects pods that the scheduler sends to the node for these devices.",
-        reads "kubelet.allocations, kubernetes.gpu_pods, kubernetes.live_pod_uids";
+        reads "kubelet.allocations, kubernetes.gpu_pods, kubernetes.live_pod_uids", depth 3;
     MARKED_UNHEALTHY: "working-gpu-marked-unhealthy" Warning Driver PLUGIN_DOC, "The device plugin does not advertise a GPU that works",
         UpdateSoftware "Restart the pod of the NVIDIA device plugin on {node}: the plugin marks a GPU as unhealthy \
             after an Xid, and does not mark it as healthy again until it restarts.",
         means "Fewer GPUs are allocatable than the node has. The GPU that is not advertised responds, has no \
             uncorrected memory error, and no other finding requires an action.",
-        reads "kubernetes.gpu_capacity, kubernetes.gpu_allocatable, kubelet.registered, telemetry, ecc, xid", about Unavailable;
+        reads "kubernetes.gpu_capacity, kubernetes.gpu_allocatable, kubelet.registered, telemetry, ecc, xid", about Unavailable, depth 3;
     TAINTED: "dra-device-tainted" Warning Driver PLUGIN_DOC, "A device in a ResourceSlice has a taint",
         Watch "Find who set the taint (the DRA driver taints a device after an Xid or another health event; administrators use a \
             DeviceTaintRule). Remove its cause; new pods get the device when the taint is gone. With the effect NoExecute, pods that use the \
@@ -68,7 +68,7 @@ rules! {
             deletion of the pod only when none of its processes is left.",
         means "The grace period of a deleted pod ended more than 30 minutes ago, and the pod still exists. The scheduler counts its GPUs as used, \
             so that other pods wait for them.",
-        reads "kubernetes.gpu_pods", about Workload;
+        reads "kubernetes.gpu_pods", about Workload, depth 3;
     UNLICENSED: "vgpu-unlicensed" Critical Driver VGPU_DOC, "The vGPU has no license",
         UpdateSoftware "Check nvidia-gridd on {node} (systemctl status nvidia-gridd), its client token, and its \
             connection to the license server. Without a license, NVIDIA restricts the performance of the vGPU some minutes \

@@ -1,4 +1,5 @@
-//! Tests that hostile and damaged archives are rejected with an error that names the file, and that valid archives are read back.
+//! Tests that hostile and damaged archives are rejected with an error that names the file, and that valid archives are
+//! read back.
 
 use std::io::{Read, Write};
 

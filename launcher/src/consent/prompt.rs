@@ -1,4 +1,5 @@
-//! `Prompt`: the trait that asks a person for consent to a plan. `AlwaysYes` (`--yes`), `NoPrompt`: prompts. `ConsentAnswer`: the answers.
+//! `Prompt`: the trait that asks a person for consent to a plan. `AlwaysYes` (`--yes`), `NoPrompt`: prompts.
+//! `ConsentAnswer`: the answers.
 
 use futures_util::future::BoxFuture;
 

@@ -1,4 +1,5 @@
-//! Functions that create the doctor checks of the connection, the server version, permissions, exec and the clock from `Observed`.
+//! Functions that create the doctor checks of the connection, the server version, permissions, exec and the clock from
+//! `Observed`.
 
 use jiff::SignedDuration;
 

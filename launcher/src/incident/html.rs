@@ -1,4 +1,5 @@
-//! `page`: formats a timeline as one HTML page without scripts and without resources from other hosts. All texts are escaped.
+//! `page`: formats a timeline as one HTML page without scripts and without resources from other hosts. All texts are
+//! escaped.
 
 use jiff::Timestamp;
 use syringe_core::text::clean_keeping_lines;

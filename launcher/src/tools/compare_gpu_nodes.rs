@@ -1,5 +1,5 @@
-//! The tool `compare_gpu_nodes`: compares two nodes, or a node with its earlier state in the archive that the user gave to the server.
-//! A model can specify only the names of nodes, not files.
+//! The tool `compare_gpu_nodes`: compares two nodes, or a node with its earlier state in the archive that the user gave
+//! to the server. A model can specify only the names of nodes, not files.
 
 use std::collections::BTreeMap;
 

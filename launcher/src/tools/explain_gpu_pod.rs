@@ -1,4 +1,5 @@
-//! The tool `explain_gpu_pod`: explains why a pod failed, hangs or is Pending, or which pod of a job delays the other pods.
+//! The tool `explain_gpu_pod`: explains why a pod failed, hangs or is Pending, or which pod of a job delays the other
+//! pods.
 
 use std::collections::BTreeMap;
 

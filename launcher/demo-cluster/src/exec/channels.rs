@@ -1,4 +1,5 @@
-//! `send`, `finish`: write the frames of an exec (channel number, then data). `exit_status`, …: the status of a process.
+//! `send`, `finish`: write the frames of an exec (channel number, then data). `exit_status`, …: the status of a
+//! process.
 //!
 //! ```text
 //!   0 stdin   ──▶ process          1 stdout, 2 stderr ◀── process

@@ -1,4 +1,5 @@
-//! `Node`: a report and the Kubernetes data of a node, with the lookups that the rules need.
+//! `Node`: a report and the Kubernetes data of a node, with functions that find sections, facts of a GPU, problems and
+//! pods for the rules.
 
 use std::cell::OnceCell;
 

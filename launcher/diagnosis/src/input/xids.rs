@@ -1,4 +1,5 @@
-//! `MEMORY`, `NVLINK`, `GSP`, `REPAIR`, …: Xid codes by subject. `class`, `lets_work_continue`, …: classify an Xid event.
+//! `MEMORY`, `NVLINK`, `GSP` and other constants: Xid codes by subject. `class`, `lets_work_continue`,
+//! `recommends_recovery`, `is_application_or_info`: classify an Xid event.
 
 use syringe_core::classification::{Class, Severity};
 use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};

@@ -1,5 +1,5 @@
 //! `of`, `severity`, `repeated`, `worst`: the meaning of kernel events in the Xid catalogue.
-//! `Draft::aged`, `Draft::aged_on_node`: lower the severity of old events.
+//! `Draft::with_meaning`: applies it. `Draft::aged`, `Draft::aged_on_node`: lower the severity of old events.
 //!
 //! The catalogue (`src/kernel_log/data`) defines which codes can recover. For each family of faults, it also defines
 //! the evidence that the GPU works again: see [`Node::recovery`].

@@ -1,5 +1,5 @@
-//! `Rule`: the constant part of a finding (id, title, severity, action, …). `rules!`: declares a table of rules.
-//! `About`, `InPlan`: properties of a rule. `XID_DOC`, …: links to documentation.
+//! `Rule`: the constant part of a finding (id, title, severity, action). `rules!`: declares a table of rules.
+//! `About`, `InPlan`: properties of a rule. `XID_DOC` and the other constants: links to documentation.
 //!
 //! The file of each group begins with its table; `catalogue_of_rules` lists all rules. Clients rely on the ids: the
 //! meaning of an id does not change, and an id is not reused. The functions of the group add the parts that depend on

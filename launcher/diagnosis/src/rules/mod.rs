@@ -1,5 +1,5 @@
-//! `drafts`, `unread`: run all rules. `catalogue_of_rules`: lists them.
-//! The rules in one folder do not use rules in another folder.
+//! `drafts`, `unread`: run all rules, and list the facts that they need but that were not read. `catalogue_of_rules`:
+//! lists all rules. The rules in one folder do not use rules in another folder.
 
 mod comparisons;
 mod containers;

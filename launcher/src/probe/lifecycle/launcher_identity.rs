@@ -1,4 +1,5 @@
-//! `LauncherIdentity`: the locked file of a launcher, which shows whether it runs. `EndedSession`: the file of an ended launcher.
+//! `LauncherIdentity`: the locked file of a launcher, which shows whether it runs. `EndedSession`: the file of an ended
+//! launcher.
 //!
 //! Each running launcher holds a lock on its own file; the operating system releases the lock when the process exits.
 //! The labels of a pod contain the identity of the lock directory (`owner`) and the file (`session`). If the `owner` is

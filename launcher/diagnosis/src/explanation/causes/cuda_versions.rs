@@ -1,4 +1,5 @@
-//! `required`: the CUDA version that an image requires. `first_driver`: the first driver that supports a CUDA version.
+//! `required`, `version`: read the CUDA version that an image requires (`Version`).
+//! `first_driver`: the first driver that supports a CUDA version.
 //!
 //! An image states its requirement in `NVIDIA_REQUIRE_CUDA` (`cuda>=12.8 …`). Before the NVIDIA Container Toolkit
 //! starts a container, it compares this requirement with the CUDA version of the driver, which NVML also reports.

@@ -1,5 +1,6 @@
-//! `refused_or_evicted`, `preempted_or_deleted`, …: explain pods that were rejected, evicted, preempted or deleted.
-//! `node_not_ready`, `lost_by_a_reboot`, …: explain pods on a node that is not Ready, or that was rebooted.
+//! Causes by which a pod is ended from outside. `refused_or_evicted`, `preempted_or_deleted`, `after_completion`: the
+//! pod was rejected, evicted, preempted or deleted. `node_not_ready`, `lost_by_a_reboot`, `older_than_the_driver`: its
+//! node is not Ready, was rebooted, or loaded another driver.
 
 use crate::explanation::causes::{Case, NOT_IDENTIFIED, end_quote, event_quote, start};
 use crate::explanation::types::{Cause, Certainty, Explanation};

@@ -1,5 +1,6 @@
-//! `said_by_the_program`: explains a program by its known message (of CUDA, NVML, NCCL, a loader, …).
+//! `said_by_the_program`: explains a program by its known message (of CUDA, NVML, NCCL or a loader).
 //! `child_killed`, `child_crashed`: explain a program whose child process was ended by a signal.
+//! `before_its_end`: the severe errors of its GPUs long before its end, or of another process.
 //!
 //! A program can report a wrong cause, so the cause is likely, not certain. A finding about the GPU or the node gives
 //! the reason.

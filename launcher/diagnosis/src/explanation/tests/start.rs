@@ -1,4 +1,5 @@
-//! Tests of containers that could not be started: explanations from the messages of the container runtime.
+//! Tests of containers that could not be started: explanations from the messages of the container runtime and the
+//! kubelet, from findings about the node, and from CUDA versions, hooks, claims and networks.
 
 use crate::explanation::tests::{
     Cause, Certainty, ContainerFacts, ContainerState, PodEvent, PodFacts, cause_of, explain, failed, node, time,

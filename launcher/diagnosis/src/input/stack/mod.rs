@@ -1,4 +1,5 @@
-//! `Stack`: whether a node advertises its GPUs, and the first component (`Broken`) of NVIDIA's stack that does not work.
+//! `Stack`: whether a node advertises its GPUs, and the first component (`Broken`) of NVIDIA's stack that does not
+//! work.
 //!
 //! Sources are pods and labels in the API, and the report of the probe.
 

@@ -1,4 +1,5 @@
-//! Rules that compare each GPU with GPUs of the same model: memory, power limit, versions, modes, missing fields.
+//! Rules that compare each GPU with GPUs of the same model: memory, power limit, versions, modes, fabric partition,
+//! missing fields. `fold`: removes differences that another finding explains. `unread`: the fields that a GPU lacks.
 //!
 //! Fixed thresholds exist for few values. However, identical boards in one node have equal sizes, limits, modes and
 //! versions, and the driver reports the same fields for each of them.

@@ -1,5 +1,5 @@
-//! Rules about driver lines in the kernel log other than Xids: failed probes, rejected clients and modules, errors, assertions, crashes.
-//! `in_records`: the lines of crash records that name functions of the driver.
+//! Rules about driver lines in the kernel log other than Xids: failed probes, rejected clients and modules, errors,
+//! assertions, crashes. `in_records`: the lines of crash records that name functions of the driver.
 
 use crate::evidence;
 use crate::input::node::Node;

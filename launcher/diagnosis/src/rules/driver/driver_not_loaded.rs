@@ -1,6 +1,6 @@
 //! Rules about why the driver is not loaded: Secure Boot, SELinux, a boot parameter, or a module that is missing or for
-//! another kernel.
-//! `reason`, `with_crash`, `background`: the reason, and kernel crashes and signature rules, for `driver_unusable`.
+//! another kernel. `reason`, `with_crash`, `background`: the reason, and other evidence from the kernel, for
+//! `driver_unusable`.
 //!
 //! If there are several reasons, the reason that stops the load first is used, in this order: no module for this
 //! kernel, its signature, SELinux, a module that was built for another kernel. Only kernel lines of the running boot

@@ -1,4 +1,5 @@
-//! Rules about data that other systems write to the Node object: maintenance, repair, operator states, and labels of another release.
+//! Rules about data that other systems write to the Node object: maintenance, repair, operator states, and labels of
+//! another release.
 
 use crate::evidence;
 use crate::input::decisions;

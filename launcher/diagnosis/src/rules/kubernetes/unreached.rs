@@ -1,4 +1,5 @@
-//! Rules about the state of a node in Kubernetes: not Ready, under pressure, being removed, joining, or a machine without a node.
+//! Rules about the state of a node in Kubernetes: not Ready, off, under pressure, rebooting, being removed, joining,
+//! with warnings, or a machine without a node.
 //!
 //! A probe cannot run on most of these nodes. Therefore the findings quote all data of the API about the reason: the
 //! condition with its message, the Lease, the pods that do not start, the machine and the warnings.

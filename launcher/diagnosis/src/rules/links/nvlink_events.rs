@@ -1,4 +1,5 @@
-//! Rules about NVLink and NVSwitch in the kernel log: Xids, SXids, frequent bit errors, and links that did not start.
+//! Rules about NVLink and NVSwitch in the kernel log: Xids, SXids, hot switches, frequent bit errors, and links that
+//! did not start.
 //!
 //! A fatal SXid and the Xid 74 of the GPU on that port are one event that both ends report.
 

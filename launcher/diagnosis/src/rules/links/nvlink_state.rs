@@ -1,4 +1,5 @@
 //! Rules about the current state of NVLink and fabric: links that are down or slow, error counters, registration.
+//! `links_are_down`, `links_are_up`: the state of the links of one GPU.
 //!
 //! NVML lists more links than a board uses, so an inactive link alone is not a fault. The other GPUs of the node show
 //! how many links should be up.

@@ -1,5 +1,5 @@
-//! Rules about machine checks and firmware error records: CPU, host memory, and PCIe errors that the kernel does not log as AER.
-//! `join_memory_errors`: joins the findings about uncorrectable errors of host memory.
+//! Rules about machine checks and firmware error records: CPU, host memory, and PCIe errors that the kernel does not
+//! log as AER. `join_memory_errors`: joins the findings about uncorrectable errors of host memory.
 
 use jiff::SignedDuration;
 

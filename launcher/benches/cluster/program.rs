@@ -1,4 +1,5 @@
-//! The types `Program` and `Session`: gpu-syringe as a process, for one command or as an MCP server.
+//! `Program`: gpu-syringe as a process, which runs one command (`Ran`: its time and memory use). `Session`: gpu-syringe
+//! as an MCP server. `run_timed`: runs any process.
 
 use std::io::{BufRead, BufReader, Lines, Write};
 use std::path::{Path, PathBuf};

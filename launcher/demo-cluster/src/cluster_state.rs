@@ -1,4 +1,5 @@
-//! `ClusterState`: the state of the cluster, which the API server and the kubelets share. `Host`: the facts of a node.
+//! `ClusterState`: the state of the cluster, which the API server and the kubelets share: store, nodes, clock, request
+//! log. `Host`: the facts and settings of a node. `InService`: counts the requests that are being served.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::AtomicU64;

@@ -1,4 +1,5 @@
-//! `uid`, `suffix`: deterministic UIDs and name suffixes. `now`: the current time. `is_subdomain`: checks a name.
+//! `uid`, `suffix`: derive UIDs and name suffixes from a number. `now`: the current time. `is_subdomain`: checks a
+//! name.
 
 use jiff::Timestamp;
 

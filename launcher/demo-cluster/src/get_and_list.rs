@@ -1,4 +1,5 @@
-//! `get`, `list`: serve these verbs for every stored kind. `selection`, `key`, `find`: the objects of a request.
+//! `get`, `list`: serve these verbs for every stored kind. `selection`, `key`, `find`: the objects that a request
+//! names. `list_response`: a list as a response.
 
 use std::sync::Arc;
 

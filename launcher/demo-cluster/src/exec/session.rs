@@ -1,4 +1,5 @@
 //! `Session`: one exec on an upgraded connection. It passes client frames to the process, and output to the client.
+//! `Start`: the process, or why there is none. `StreamOptions`: the requested streams.
 
 use std::sync::Arc;
 

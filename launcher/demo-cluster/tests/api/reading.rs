@@ -1,4 +1,5 @@
-//! Tests of discovery, get, list, paging, watch and response formats, and of the nodes of the demo.
+//! Tests of discovery, get, list, paging, watch and response formats, of the shutdown of a cluster, and of the nodes of
+//! the demo.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};

@@ -1,5 +1,6 @@
 //! `find`: explains why a Pending pod does not fit on any GPU node, and lists the changes that would help.
-//! The requests of the pod are compared with the free resources of the nodes.
+//! The requests of the pod are compared with the free resources of the nodes. `uncordon`: the change for a cordoned
+//! node.
 //!
 //! The comparison is only for pods that request GPUs, because only GPU nodes are read. Only resources in the
 //! scheduler's message are compared: a pod that is waiting for a volume does not lack GPUs.

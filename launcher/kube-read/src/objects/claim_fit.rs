@@ -1,5 +1,6 @@
 //! `conditions`: parses a selector of a ResourceClaim. `unmet`: finds a condition that no published device meets.
-//! `all_tainted`: finds out whether all devices that meet the conditions have a taint.
+//! `all_tainted`: finds out whether all devices that meet the conditions have a taint. `PublishedDevice`: such a
+//! device.
 //!
 //! Only selectors of a simple form are compared: equality of an attribute, and a minimum of a capacity, joined by `&&`.
 //! Other expressions of CEL are ignored.

@@ -1,5 +1,5 @@
-//! `answer`: prints shell completions of commands, flags, and the names of nodes, pods, namespaces and contexts.
-//! `script`: returns the script that registers the completions with a shell.
+//! `answer`: prints shell completions of commands, flags, and the names of nodes, pods, namespaces and contexts
+//! (`with_names`). `script`: returns the script that registers the completions with a shell.
 //!
 //! The names come from the cluster. If the cluster does not respond in a short time, no names are completed.
 

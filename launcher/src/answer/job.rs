@@ -1,5 +1,5 @@
-//! `JobAnswer`: the answer about the pods of a job, and which pod differs from the others. `page`: formats the answer
-//! as text for a terminal.
+//! `JobAnswer`: the answer about the pods of a job, and which pods differ from the others (`SuspectPod`).
+//! `page`: formats the answer as text for a terminal.
 
 use std::collections::BTreeMap;
 

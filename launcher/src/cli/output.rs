@@ -1,4 +1,6 @@
-//! `Output`: writes answers to standard output in the chosen format, and messages to standard error.
+//! `Output`: writes answers, pages and manifests to standard output in the chosen format, and failures to standard
+//! error. `print`, `note`, `is_reader_gone`: write a text or a remark, and find out whether the reader of a pipe has
+//! closed it.
 
 use std::io::{IsTerminal, Write};
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -1,5 +1,5 @@
 //! `token_binding`: creates the text to which a token is bound: the action and its target.
-//! `redeemer_binding`: adds to this text who may redeem the token.
+//! `redeemer_binding`: adds to this text who may redeem the token (`Redeemer`).
 
 use serde_json::{Value, json};
 

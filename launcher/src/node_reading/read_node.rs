@@ -1,6 +1,6 @@
-//! `read`, `read_or_api_only`: read the Node object, run the probe, and make the diagnosis (`NodeReading`).
-//! `with_kubernetes`: adds the data from the Kubernetes API if no probe ran. `section`: returns a section of the
-//! report.
+//! `read`, `read_or_api_only`, `read_or_refused`: read the Node object, run the probe (`ReadRequest`), and make the
+//! diagnosis (`NodeReading`). `with_kubernetes`: adds the data from the Kubernetes API if no probe ran. `section`:
+//! returns a section of the report.
 
 use std::time::Duration;
 

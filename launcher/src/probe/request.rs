@@ -1,4 +1,5 @@
-//! `ProbeRequest`: the facts to read or the action of one probe. `Phase`: the progress of a call.
+//! `ProbeRequest`: the facts to read or the action of one probe. `Phase`: the progress of a call, reported to an
+//! `OnPhase`.
 
 use syringe_core::probe_command::ProbeCommand;
 

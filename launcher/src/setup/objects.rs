@@ -1,4 +1,4 @@
-//! `ObjectRef`, `get`, `names`, `apply`, `delete`: read, list, apply (server-side) and delete the objects of a set-up.
+//! `get`, `names`, `apply`, `delete`: read, list, apply (server-side) and delete the objects (`ObjectRef`) of a set-up.
 //! `check_admitted`, `connect`: requests that change nothing and show whether admission allows an object or an exec.
 
 use std::fmt::Debug;

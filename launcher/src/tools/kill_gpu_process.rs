@@ -1,4 +1,4 @@
-//! The tool `kill_gpu_process` (operator mode only): kills one process on one GPU.
+//! `KillGpuProcess`: the tool `kill_gpu_process` (operator mode only), which kills one process on one GPU.
 
 use std::time::Duration;
 

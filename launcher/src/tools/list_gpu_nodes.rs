@@ -1,4 +1,5 @@
-//! The tool `list_gpu_nodes`: lists the nodes with GPUs from the Kubernetes API. No pod is created.
+//! `ListGpuNodes`: the tool `list_gpu_nodes`, which lists the nodes with GPUs from the Kubernetes API. No pod is
+//! created. `ListArgs`, `GpuNodes`: its arguments and its answer.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::pin::pin;

@@ -1,4 +1,4 @@
-//! The tool `reset_gpu` (operator mode only): resets one GPU that no process or pod uses.
+//! `ResetGpu`: the tool `reset_gpu` (operator mode only), which resets one GPU that no process or pod uses.
 
 use std::time::Duration;
 

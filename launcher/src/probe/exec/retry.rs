@@ -1,5 +1,5 @@
-//! `exec`: repeats an exec until the container is running.
-//! `check_pod`: reads the status of the pod, and fails if the container can never start.
+//! `exec`: repeats an exec until the container is running. `not_started_in_time`: the failure if it does not start in
+//! time. `check_pod`: reads the status of the pod (`PodState`), and fails if the container can never start.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;

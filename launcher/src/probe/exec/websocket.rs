@@ -1,4 +1,4 @@
-//! `run`: runs one command in a container over a websocket and reads the output of the command.
+//! `run`: runs one `Command` in a container over a websocket and reads its output (`ExecOutput`, or `ExecError`).
 //!
 //! This module replaces kube's `AttachedProcess`, for three reasons:
 //!

@@ -1,4 +1,5 @@
-//! `ProbePod`: the pod object that is created on a node, and that `gpu-syringe pod-spec` prints.
+//! `ProbePod`: the pod object that is created on a node, and that `gpu-syringe pod-spec` prints. `hold`: its main
+//! process. `MANAGED_BY`, `OWNER_LABEL`, `SESSION_LABEL`, `TOOL_LABEL`: its labels.
 //!
 //! docs/probe-pod.md gives the reason for each field.
 

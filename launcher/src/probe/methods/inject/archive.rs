@@ -1,4 +1,5 @@
-//! `Archives`: tar archives of node-probe, each created once per launcher in an unnamed temporary file.
+//! `Archive`: a tar archive of node-probe. `Archives`: creates each archive once per launcher, in an unnamed temporary
+//! file.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};

@@ -1,4 +1,5 @@
-//! `find`: finds a node-probe whose ELF header has the architecture of the node.
+//! `find`: finds a node-probe (`ProbeBinary`) whose ELF header has the architecture of the node. `machine`: the
+//! architecture of a program.
 
 use std::fmt;
 use std::fs::File;

@@ -25,13 +25,13 @@ pub(crate) struct ClusterState {
     store: Mutex<Store>,
     pub(crate) authenticator: Authenticator,
     pub(crate) injector: Injector,
-    /// All requests so far, such as `GET /api/v1/nodes`.
+    /// All requests that were received until now, such as `GET /api/v1/nodes`.
     #[cfg(feature = "test-support")]
     pub(crate) requests: Mutex<Vec<String>>,
     /// Requests whose client is waiting for the response.
     #[cfg(feature = "test-support")]
     pub(crate) in_service: InService,
-    /// Number of pods created through the API so far.
+    /// Number of pods that were created through the API until now.
     pub(crate) pods_created: AtomicU64,
     /// Sender of the latest version of the store. Watches wait for a change of this value.
     pub(crate) changed: watch::Sender<u64>,

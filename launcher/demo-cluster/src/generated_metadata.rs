@@ -3,7 +3,7 @@
 
 use jiff::Timestamp;
 
-/// The characters of generated names in Kubernetes: no vowels, and no characters that look alike.
+/// The characters of generated names in Kubernetes: no vowels, and no characters that look similar.
 const ALPHABET: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
 /// Length of the generated suffix of a name.
 const SUFFIX_LENGTH: usize = 5;

@@ -81,7 +81,7 @@ pub(crate) fn list_response<K: Stored>(metadata: ListMeta, items: Vec<Arc<K>>) -
     json(200, &List { kind: format!("{}List", K::KIND), api_version: K::API_VERSION, metadata, items })
 }
 
-/// Returns the key after which a list continues. A `continue` token is `version:namespace/name`; clients must not parse
+/// Returns the key after which a list continues. A `continue` token is `version:namespace/name`. Clients must not parse
 /// the token.
 fn continue_key(state: &ClusterState, token: &str) -> Result<Key, ApiError> {
     if state.injector.take_continue_expiry() {

@@ -85,7 +85,7 @@ impl Store {
         object
     }
 
-    /// Changes the object with this key; returns `None` if the object does not exist.
+    /// Changes the object with this key. Returns `None` if the object does not exist.
     pub(crate) fn edit<K: Stored>(&mut self, key: &Key, edit: impl FnOnce(&mut K)) -> Option<Arc<K>> {
         let mut object = K::clone(K::collection(self).get(key)?);
         edit(&mut object);

@@ -112,7 +112,7 @@ impl Output {
             let yaml = serde_saphyr::to_string(json).map_err(|error| failed(error.to_string()))?;
             return Ok(yaml.trim_end().to_owned());
         }
-        // A person reads the output on a terminal; a program reads the output in a pipe.
+        // A person reads the output on a terminal, and a program reads the output in a pipe.
         let pretty = std::io::stdout().is_terminal();
         let text = if pretty { serde_json::to_string_pretty(json) } else { serde_json::to_string(json) };
         text.map_err(|error| failed(error.to_string()))

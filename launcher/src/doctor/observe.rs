@@ -1,4 +1,4 @@
-//! `observe`: reads from the API server, in parallel, all data for the doctor checks (`Observed`); creates only dry
+//! `observe`: reads from the API server, in parallel, all data for the doctor checks (`Observed`). It creates only dry
 //! runs of pods. `Seen`, `DryRun`, `ExecAnswer`: the responses.
 
 use std::time::Duration;

@@ -402,8 +402,8 @@ impl NodeReading {
     }
 }
 
-/// Probes a node whose Node object was already read. If no probe can run, all facts of the node are unknown; the caller
-/// adds the data from the Kubernetes API.
+/// Probes a node whose Node object was already read. If no probe can run, all facts of the node are unknown, and the
+/// caller adds the data from the Kubernetes API.
 pub(crate) async fn read_with_object(
     call: &CallContext,
     known: NodeToRead<'_>,

@@ -246,7 +246,7 @@ async fn list(
     end: Instant,
     unknown: &mut Vec<Unknown>,
 ) -> Result<Listed, Failure> {
-    // Reading all pods of a large cluster can take longer than the call; the answer does not wait for this list.
+    // Reading all pods of a large cluster can take longer than the call. The answer does not wait for this list.
     let mut all_pods = pin!(before(end, pods::allocated(connection)));
     let nodes = pin!(gpu_nodes(connection, selector, unknown));
     let (nodes, held) = match select(nodes, all_pods.as_mut()).await {

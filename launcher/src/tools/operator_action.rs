@@ -314,7 +314,7 @@ impl<D: OperatorAction> ActionSession<'_, D> {
         }
     }
 
-    /// Returns the request for the action with this ID; without an ID, the request for the plan.
+    /// Returns the request for the action with this ID, or the request for the plan if there is no ID.
     fn request(&self, once: Option<String>, deadline: Duration) -> ProbeRequest {
         let action = self.action.node_action(self.call, &self.kubernetes, once.is_none());
         ProbeRequest {

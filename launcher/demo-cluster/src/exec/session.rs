@@ -30,7 +30,7 @@ pub(super) struct StreamOptions {
 
 /// The process on the connection, or the reason why no process was started.
 pub(super) enum Start {
-    /// No process was started; the status has this reason.
+    /// No process was started. The status has this reason.
     Failed(String),
     Process {
         programs: Arc<dyn Programs>,

@@ -39,7 +39,7 @@ pub(crate) const UNKNOWN_NODE_NAME: &str = "the node";
 pub(crate) const OF_NVML: [SectionName; 5] =
     [SectionName::Inventory, SectionName::Telemetry, SectionName::Topology, SectionName::Ecc, SectionName::Mig];
 
-/// Minimum age of an event for which the values that were read count as newer than the event.
+/// Minimum age of an event at which the values that were read are treated as newer than the event.
 pub(crate) const SETTLE_TIME: SignedDuration = SignedDuration::from_mins(10);
 
 /// After this time without a reset, a warning is ignored, because the fault that it announced would have occurred.

@@ -108,7 +108,7 @@ fn weight(event: &KernelEvent) -> Option<Weight> {
     }
 }
 
-/// The occurrences of a family that were found so far.
+/// The occurrences of a family that were found until now.
 struct Found<'a> {
     weight: Weight,
     gpu: Gpu,

@@ -16,8 +16,8 @@ use std::sync::LazyLock;
 use crate::input::node::Node;
 use crate::rule::{Draft, Rule, RuleGroup, Unread};
 
-/// All groups, in the order in which they check and refine. `log` is last, because it refines the texts of all other
-/// groups.
+/// Returns all groups, in the order in which they check and refine. `log` is last, because it refines the texts of all
+/// other groups.
 fn groups() -> impl Iterator<Item = &'static RuleGroup> {
     let folders = [
         gpu::GROUPS,

@@ -153,8 +153,8 @@ impl Nodes<'_> {
         found.map(|candidate| candidate.node.clone())
     }
 
-    /// Returns how many of the requested GPUs the nodes have but do not advertise. The device plugin reports these GPUs
-    /// as unhealthy, or does not run.
+    /// Returns how many GPUs of the requested resources each node has but does not advertise. The device plugin reports
+    /// these GPUs as unhealthy, or does not run.
     fn unhealthy(&self) -> Option<String> {
         let gpus = || self.wanted.keys().filter(|resource| is_gpu_resource(resource));
         let of_node = |candidate: &Candidate| {

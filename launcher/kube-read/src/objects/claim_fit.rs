@@ -169,7 +169,7 @@ impl PublishedDevice {
         let device = self.basic.as_deref().unwrap_or(self);
         let map = if of_capacity { &device.capacity } else { &device.attributes };
         let value = map.get(name).or_else(|| map.get(&format!("{driver}/{name}")))?;
-        // An attribute is an object with one field, its type; a capacity has the field `value`, or is a quantity.
+        // An attribute is an object with one field, its type. A capacity has the field `value`, or is a quantity.
         let inner = match value {
             Value::Object(fields) => fields.get("value").or_else(|| fields.values().next())?,
             other => other,

@@ -104,7 +104,7 @@ pub struct Unprobed {
     pub existing_pods: Result<ExistingPods, Failure>,
 }
 
-/// Reads the facts within `time`. Facts that cannot be read are listed in `not_read`; this function does not fail.
+/// Reads the facts within `time`. Facts that cannot be read are listed in `not_read`. This function does not fail.
 pub async fn read(connection: &Connection, node: &Node, time: Duration) -> Unprobed {
     let name = node.name_any();
     let status = node.status.as_ref();

@@ -51,7 +51,7 @@ pub(crate) async fn read(
     read_or_retry(context, output, probe_container, argv, timings).await
 }
 
-/// Returns the report in `output`; if it is incomplete, runs the probe again and returns the second report.
+/// Returns the report in `output`. If it is incomplete, runs the probe again and returns the second report.
 pub(crate) async fn read_or_retry(
     context: &ProbeContext,
     output: ExecOutput,

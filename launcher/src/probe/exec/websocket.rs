@@ -117,7 +117,7 @@ pub(crate) struct Command<'a> {
     pub(crate) sent: &'a AtomicUsize,
 }
 
-/// Runs a command and reads its output. `connect_time` limits only the upgrade; the caller sets a timeout for the rest.
+/// Runs a command and reads its output. `connect_time` limits only the upgrade. The caller sets a timeout for the rest.
 /// `started` is called when the connection is open.
 pub(crate) async fn run(
     client: &Client,

@@ -1,5 +1,5 @@
-//! Tests that a cause precedes its effect and is about the same process, container or device; tests of the timeline,
-//! deletion and eviction.
+//! Tests that a cause precedes its effect and is about the same process, container or device. Tests of the timeline, of
+//! deletion and of eviction.
 
 use crate::explanation::explain;
 use crate::explanation::tests::{

@@ -73,7 +73,7 @@ impl<'a> Stack<'a> {
     fn plugin(&self, node: &Node<'a>) -> Option<Broken<'a>> {
         let of = |component| pods::failing_pod(node, component);
         let dra = || of(Component::DraDriver);
-        // The daemon of a ComputeDomain is not the driver; the findings about the domain name its pod.
+        // The daemon of a ComputeDomain is not the driver. The findings about the domain name its pod.
         let is_driver = |failing_pod: &FailingPod<'_>| failing_pod.container_name() != DOMAIN_DAEMON;
         let beside = dra().filter(is_driver).filter(|_| self.advertises_gpus && of(Component::DevicePlugin).is_none());
         if let Some(failing_pod) = beside {

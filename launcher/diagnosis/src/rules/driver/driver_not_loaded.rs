@@ -66,8 +66,8 @@ fn blocked(node: &Node<'_>) -> Option<Draft> {
     (!events.is_empty()).then(draft)
 }
 
-/// Returns the reason as a warning if only the kernel log was read, because the module may have been loaded since.
-/// Otherwise, the reason is part of the finding about NVML.
+/// Returns a finding of severity warning with the reason if only the kernel log was read, because the module may have
+/// been loaded since. Otherwise, the reason is part of the finding about NVML.
 pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     if node.host().is_some() || node.inventory().is_some() {
         return Vec::new();

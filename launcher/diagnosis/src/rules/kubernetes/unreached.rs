@@ -345,7 +345,7 @@ const OF_STARTS: [&str; 7] = [
 const GRAVE: [&str; 5] =
     ["SystemOOM", "OOMKilling", "KernelOops", "FilesystemIsReadOnly", "FailedNodeAllocatableEnforcement"];
 
-/// A grave warning counts for this time.
+/// Period in which a severe warning is used.
 const GRAVE_FOR: SignedDuration = SignedDuration::from_hours(1);
 
 const GRAVE_ADVICE: &str = "Repair what the warning in the evidence reports on {node}, and look for programs that ended at its time. If memory ran out, set memory \

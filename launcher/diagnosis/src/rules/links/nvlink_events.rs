@@ -262,7 +262,7 @@ fn quote_xid(event: &KernelEvent) -> String {
 }
 
 /// Returns a line about the other end of the link. If both ends report an error, the fault is in the cable or board
-/// between them; otherwise, it is in the device.
+/// between them. Otherwise, it is in the device.
 fn other_end(node: &Node<'_>, gpu: &Gpu, event: &KernelEvent) -> Option<String> {
     let mut ends = node
         .timeline

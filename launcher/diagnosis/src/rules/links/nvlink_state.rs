@@ -327,7 +327,7 @@ const RECOVERY: &str = "recovery";
 /// A lower number of recoveries is no fault of the link.
 const FEW_RECOVERIES: u64 = 3;
 
-/// Counts within this factor are alike.
+/// Counts that differ by at most this factor are treated as equal.
 const ALIKE: u64 = 10;
 
 /// Checks totals since the driver was loaded. One reading does not show whether they grow. Therefore only severe
@@ -378,7 +378,7 @@ fn counters(node: &Node<'_>, gpu: &Gpu, topology: &GpuTopology) -> (High, Vec<St
             continue;
         }
         if of_it.is_empty() && SEVERE_COUNTERS.contains(&name) {
-            // The place of the fault follows from all links that count alike, not from the highest count.
+            // All links with similar counts show the place of the fault. The highest count alone does not show it.
             of_it = groups.iter().copied().filter(|(other, _)| other.saturating_mul(ALIKE) >= count).collect();
         } else if of_it.is_empty() && !of_all && is_far_above(count, others) {
             of_it = vec![(count, group)];

@@ -72,7 +72,7 @@ impl Stamp {
     }
 }
 
-/// The archives created so far, usually one archive for each architecture.
+/// The archives that were already created, usually one archive for each architecture.
 #[derive(Debug, Default)]
 pub(crate) struct Archives(Mutex<Vec<(Stamp, Arc<Archive>)>>);
 

@@ -20,7 +20,7 @@ use crate::node_fixture::{NodeFacts, NodeFixture};
 use crate::programs::Programs;
 use crate::store::{Store, Stored};
 
-/// The state of the cluster.
+/// The store, the nodes, the clock and the request log of the cluster.
 pub(crate) struct ClusterState {
     store: Mutex<Store>,
     pub(crate) authenticator: Authenticator,

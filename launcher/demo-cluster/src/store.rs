@@ -1,4 +1,5 @@
-//! `Store`: all stored objects of the cluster, with one resource version for all kinds.
+//! `Store`: all stored objects of the cluster, with one resource version for all kinds (`Stored`: a kind with a
+//! collection).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,5 +1,5 @@
 //! `SaveArgs`, `save`: the command `gpu-syringe save`, which writes reports of nodes and Kubernetes objects into an
-//! archive.
+//! archive. `Saved`: its answer.
 
 use std::collections::BTreeSet;
 use std::mem::take;

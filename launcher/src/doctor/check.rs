@@ -29,7 +29,7 @@ pub(crate) struct Fix {
     pub(crate) note: String,
 }
 
-/// One check.
+/// One check of the environment, with its result and its evidence.
 #[omit(Option, bool)]
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Check {

@@ -1,4 +1,4 @@
-//! `NodeRow`: the verdict, findings and compared values of a node in an answer about many nodes.
+//! `NodeRow`, `from_reading`: the verdict, findings and compared values of a node in an answer about many nodes.
 
 use std::collections::{BTreeMap, BTreeSet};
 

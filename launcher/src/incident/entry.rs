@@ -1,5 +1,5 @@
 //! `Entry`, `Gap`, `Lane`, `Run`: the parts of a timeline: events, periods without data, objects with entries, and the
-//! times in which a container ran.
+//! times in which a container ran. `EntryKind`, `GapKind`: their kinds.
 
 use jiff::Timestamp;
 use schemars::JsonSchema;

@@ -1,4 +1,4 @@
-//! `read`, `read_or_api_only`, `read_or_refused`: read the Node object, run the probe (`ReadRequest`), and make the
+//! `read`, `read_or_api_only`, `read_with_object`: read the Node object, run the probe (`ReadRequest`), and make the
 //! diagnosis (`NodeReading`). `with_kubernetes`: adds the data from the Kubernetes API if no probe ran. `section`:
 //! returns a section of the report.
 

@@ -6,7 +6,7 @@ use syringe_core::report::Report;
 
 use crate::settings::ProbeMethod;
 
-/// The result of a probe.
+/// The report of a probe, and what remains in the cluster.
 #[derive(Clone, Debug)]
 pub struct ProbeResult {
     pub report: Report,

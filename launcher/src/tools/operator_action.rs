@@ -1,4 +1,5 @@
 //! `OperatorAction`, `run`: the steps of an action: check the node, make a plan, get consent, write the audit log, act.
+//! `Target`: the node, context and token of the call. `MAX_ACTION_TIME`: the time limit of its pod.
 //!
 //! A tool implements [`OperatorAction`]. All actions share the safety checks in this module.
 

@@ -1,5 +1,5 @@
 //! `Node`: a report and the Kubernetes data of a node, with functions that find sections, facts of a GPU, problems and
-//! pods for the rules.
+//! pods for the rules. `SETTLE_TIME`, `STALE_AFTER`: limits for the age of an event.
 
 use std::cell::OnceCell;
 

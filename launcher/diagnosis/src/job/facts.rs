@@ -52,7 +52,7 @@ pub(super) enum Read {
     ProcessCount,
 }
 
-/// One fact.
+/// A value by which the pods of a job are compared.
 pub(super) struct Fact {
     pub(super) name: &'static str,
     pub(super) unit: &'static str,

@@ -1,5 +1,6 @@
-//! `read`, `read_or_retry`: run the probe and read its JSON document. `parse`: parses the output of the probe.
-//! If the document is incomplete, a probe that reads is run again. For an action, only the outcome is requested.
+//! `read`, `read_or_retry`: run the probe and read its JSON document (`ReceivedReport`). `parse`: parses the output of
+//! the probe. If the document is incomplete, a probe that reads is run again. For an action, only the outcome is
+//! requested.
 
 use std::time::Duration;
 

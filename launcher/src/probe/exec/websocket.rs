@@ -1,4 +1,5 @@
-//! `run`: runs one `Command` in a container over a websocket and reads its output (`ExecOutput`, or `ExecError`).
+//! `run`: runs one `Command` in a container over a websocket and reads its output (`ExecOutput`, `ExecEnd`, or
+//! `ExecError`).
 //!
 //! This module replaces kube's `AttachedProcess`, for three reasons:
 //!

@@ -1,5 +1,5 @@
-//! `Stack`: whether a node advertises its GPUs, and the first component (`Broken`) of NVIDIA's stack that does not
-//! work.
+//! `Stack`: whether a node advertises its GPUs, and the first component (`Broken`, `BrokenComponent`) of NVIDIA's stack
+//! that does not work. `plugin_service`: the device plugin, if it is a service of the node.
 //!
 //! Sources are pods and labels in the API, and the report of the probe.
 

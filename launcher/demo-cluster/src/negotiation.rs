@@ -1,4 +1,5 @@
-//! `Accepted`: the formats in an `Accept` header. `negotiate`: converts a response to protobuf if preferred.
+//! `Accepted`: the formats in an `Accept` header. `negotiate`: converts a response to protobuf if the client prefers
+//! it.
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, header};

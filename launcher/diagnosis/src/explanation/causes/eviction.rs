@@ -1,6 +1,6 @@
-//! Causes by which a pod is ended from outside. `refused_or_evicted`, `preempted_or_deleted`, `after_completion`: the
-//! pod was rejected, evicted, preempted or deleted. `node_not_ready`, `lost_by_a_reboot`, `older_than_the_driver`: its
-//! node is not Ready, was rebooted, or loaded another driver.
+//! Causes outside a pod that end it or make it unusable. `refused_or_evicted`, `preempted_or_deleted`,
+//! `after_completion`: it was rejected, evicted, preempted or deleted. `node_not_ready`, `lost_by_a_reboot`,
+//! `older_than_the_driver`: its node is not Ready, was rebooted, or loaded the driver later.
 
 use crate::explanation::causes::{Case, NOT_IDENTIFIED, end_quote, event_quote, start};
 use crate::explanation::types::{Cause, Certainty, Explanation};

@@ -57,7 +57,7 @@ impl Accepted {
     }
 }
 
-/// Returns the response in the format that the client prefers; 406 if the client accepts no format that this object
+/// Returns the response in the format that the client prefers, or 406 if the client accepts no format that this object
 /// supports. Responses that are not JSON objects are not changed.
 pub(crate) async fn negotiate(response: Response<Body>, accepted: Accepted) -> Response<Body> {
     let is_json = response.headers().get(header::CONTENT_TYPE).is_some_and(|value| value == "application/json");

@@ -292,8 +292,8 @@ fn shared_ends(node: &Node<'_>, drafts: &[Draft]) -> Option<Draft> {
     (!found.is_empty()).then_some(draft)
 }
 
-/// Returns a line about the device to which the links of several GPUs lead that report errors at the same time: one
-/// NVSwitch, or, if the ends are not known, the plane of the links with one number.
+/// Returns a line about the device at the other end of the links of several GPUs, if these links report errors at the
+/// same time: one NVSwitch, or, if the ends are not known, the plane of the links with one number.
 fn shared_end(node: &Node<'_>, gpu: &Gpu, event: &KernelEvent) -> Option<String> {
     let number = |event: &KernelEvent| event.details.get("link").and_then(|link| link.parse::<u32>().ok());
     let link = number(event)?;

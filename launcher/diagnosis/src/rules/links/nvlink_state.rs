@@ -174,8 +174,8 @@ fn down(node: &Node<'_>, gpu: &Gpu, topology: &GpuTopology) -> Option<Draft> {
     })
 }
 
-/// Returns the NVSwitch to which all links that are down lead, and the number of affected GPUs, if enough GPUs are
-/// affected for a fault of the switch.
+/// Returns the NVSwitch at the other end of all links that are down, and the number of affected GPUs, if enough GPUs
+/// are affected for a fault of the switch.
 fn switch_of_all_down<'n>(node: &'n Node<'_>) -> Option<(&'n PciAddress, usize)> {
     let with_down = || node.answering().filter(|gpu| links_are_down(node, gpu));
     let most = node.answering().filter_map(|gpu| node.topology_of(gpu)).map(active).max()?;
@@ -331,8 +331,8 @@ const FEW_RECOVERIES: u64 = 3;
 const ALIKE: u64 = 10;
 
 /// Checks totals since the driver was loaded. One reading does not show whether they grow. Therefore only severe
-/// counters and outliers are high: counters far above the other links of the GPU or the links of other GPUs, and
-/// counters with a high mean rate. Also returns the other counters.
+/// counters and outliers are treated as high: counters far above the other links of the GPU or the links of other GPUs,
+/// and counters with a high mean rate. Also returns the other counters.
 fn counters(node: &Node<'_>, gpu: &Gpu, topology: &GpuTopology) -> (High, Vec<String>) {
     let mut by_name: BTreeMap<&str, Vec<(u64, &NvlinkGroup)>> = BTreeMap::new();
     for group in &topology.nvlinks {

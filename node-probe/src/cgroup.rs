@@ -1,5 +1,6 @@
 //! `parse`: finds pod, container and QoS class in the text of `/proc/PID/cgroup`, without I/O.
-//! `names_pod`, `is_of_no_container`, …: whether a process may be in a pod, in no container, the kubelet, or an init.
+//! `names_pod`, `is_of_no_container`: whether a process may be in a pod, or is in no container.
+//! `may_be_the_kubelets`, `is_init_of_a_node`: whether a process may be the kubelet, or is the init of a nested node.
 //!
 //! Formats: cgroup v1 and v2; the kubelet's systemd driver (`kubepods-burstable-pod<uid>.slice`) and cgroupfs driver
 //! (`burstable/pod<uid>`); containerd, CRI-O, Docker. A node that is itself a container (kind, sysbox) has an outer

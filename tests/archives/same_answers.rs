@@ -1,4 +1,5 @@
-//! Tests that the answers from an archive, also from a redacted archive, are the same as those of the cluster.
+//! Tests that the answers from an archive, also from a redacted archive, are the same as those of the cluster, except
+//! for lists that could not be saved.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,5 @@
-//! Property test: each row of `host_lines.tsv` leads to its finding, with its severity and for its time.
+//! Tests that each row of `host_lines.tsv` leads to its finding with its severity, for the time that the row sets,
+//! until a line about recovery. Unknown words of a network card leave a node healthy.
 
 use diagnosis::diagnose;
 use diagnosis::finding::{Finding, Verdict};

@@ -1,4 +1,5 @@
 //! Tests that a finding, the plan of the same answer and the explanation of a pod never contradict each other.
+//! `assert_one_answer`, `strength`: check this for a diagnosis, and return the strongest action of a text.
 
 use diagnosis::diagnose;
 use diagnosis::explanation::explain;

@@ -1,4 +1,5 @@
-//! Tests that no fault leads to the verdict `healthy`, for every Xid, log format, scenario and snapshot.
+//! Tests that no fault leads to the verdict `healthy`, for every Xid, log format, scenario and snapshot, also if
+//! sections are missing or could not be read.
 
 #[path = "../kernel_lines/spellings.rs"]
 mod spellings;

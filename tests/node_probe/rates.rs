@@ -1,4 +1,5 @@
-//! Tests of the second reading of counters: its conditions, its values in the report, and its duration.
+//! Tests of the second reading of counters, and of the activity of a GPU: their conditions, their values in the report,
+//! and their duration.
 
 use std::time::Duration;
 

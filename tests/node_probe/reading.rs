@@ -1,4 +1,5 @@
-//! Tests that a missing or invalid value of NVML is not reported as zero, as unsupported or for another GPU.
+//! Tests that a missing or invalid value of NVML is not reported as zero, as unsupported or for another GPU, and that
+//! values that only some drivers have are read: licenses, repairs, hidden GPUs, C2C links.
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,5 @@
-//! NVML functions for NVLinks (state, version, remote device, errors) and the NVSwitch fabric (section `topology`).
+//! NVML functions for NVLinks and C2C links (state, version, remote device, errors) and the NVSwitch fabric (section
+//! `topology`). `field`: the values by field ID.
 
 use std::ffi::{c_uint, c_ulonglong};
 

@@ -1,4 +1,4 @@
-//! NVML functions for temperatures, power, clocks, utilization and throttling (section `telemetry`).
+//! NVML functions for temperatures, power, clocks, utilization, throttling and the PCIe link (section `telemetry`).
 
 use std::ffi::{c_int, c_uint, c_ulonglong};
 

@@ -1,4 +1,4 @@
-//! Builders for the container runtime, CDI specifications and NVIDIA's Kubernetes software on a node.
+//! Builders for the container runtime (`Runtime`), CDI specifications and NVIDIA's Kubernetes software on a node.
 
 use syringe_core::facts::cdi::{Cdi, CdiSpec};
 use syringe_core::facts::container_runtime::{ContainerRuntime, RuntimeHandler, ToolkitConfig};

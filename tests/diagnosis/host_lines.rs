@@ -77,7 +77,7 @@ fn each_row_has_a_finding_of_its_severity() {
 /// Returns the device that a line names: a word with a number that is not a time or a code.
 fn devices(line: &str) -> impl Iterator<Item = &str> {
     let words = line.split(|one: char| !(one.is_ascii_alphanumeric() || ".:-".contains(one)));
-    // The address of a PCI device contains colons; in other words they end the name of a part.
+    // A word that begins with a digit is an address, which contains colons. In all other words, a colon ends a name.
     fn parts(word: &str) -> Vec<&str> {
         if word.starts_with(|first: char| first.is_ascii_digit()) { vec![word] } else { word.split(':').collect() }
     }

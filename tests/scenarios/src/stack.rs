@@ -32,7 +32,8 @@ pub(crate) fn nvidia(binary: &str) -> RuntimeHandler {
     nvidia_named("nvidia", binary)
 }
 
-/// Returns a containerd runtime with these handlers and the default handler `runc`. NVIDIA's runtime is installed in mode `auto`.
+/// Returns a containerd runtime with these handlers and the default handler `runc`. NVIDIA's runtime is installed in
+/// mode `auto`.
 pub(crate) fn containerd<const N: usize>(path: &str, version: u32, handlers: [RuntimeHandler; N]) -> Runtime {
     let mut handlers = Vec::from_iter(handlers.into_iter().chain([handler("runc", "io.containerd.runc.v2", None)]));
     handlers.sort_by(|one, other| one.name.cmp(&other.name));

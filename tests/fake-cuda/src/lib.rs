@@ -1,4 +1,5 @@
 //! A replacement for `libcuda.so.1` with the functions that `node-probe --deep` calls.
+//! `library`: the content of such a library with given answers.
 //!
 //! The probe starts CUDA without environment variables, so the answers are at the end of the file of the library, after
 //! the parts that the loader reads: [`library`] returns such a file.

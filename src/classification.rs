@@ -1,4 +1,5 @@
 //! Enums that classify kernel events and findings: `Severity`, `Class` of the fault and recommended `ActionCode`.
+//! `ActionCode::includes`: whether an action makes another action unnecessary.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,4 +1,5 @@
-//! `MAX_BYTES`: the maximum size of a printed report. `section_sizes`, `largest_section`: the sizes of its sections.
+//! `MAX_BYTES`: the maximum size of a printed report.
+//! `section_sizes`, `largest_section`: the sizes of the sections of a printed report, which may be truncated.
 
 use crate::section_name::SectionName;
 

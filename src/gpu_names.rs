@@ -1,4 +1,5 @@
-//! `GpuNames`: matches a GPU and its MIG devices with kubelet allocations. `without_share`: the device of a share.
+//! `GpuNames`: matches a GPU and its MIG devices with kubelet allocations.
+//! `without_share`: a device name without the suffix for a shared GPU.
 //! `gpu_addresses`: the PCI address, index and UUID of every GPU.
 
 use crate::facts::kubelet::Allocation;

@@ -1,4 +1,5 @@
 //! `read`: deserializes facts from a JSON value. A struct must be a JSON object, not an array.
+//! `object`: returns the fields of a JSON object.
 //!
 //! The deserializer of serde_json also accepts an array for a struct. The code for arrays would make up a tenth of the
 //! size of the probe. Documents contain structs only as objects, so this reader does not support arrays for structs.

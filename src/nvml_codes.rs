@@ -1,4 +1,5 @@
 //! Constants for the names of the NVML return codes. These names are the `code` of a problem.
+//! `FAILURES`: all names, except the name for a call that the probe did not make.
 //!
 //! The probe writes these names, the rules read them, and the fake NVML library converts them to numbers.
 //!

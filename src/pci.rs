@@ -40,7 +40,6 @@ impl PciAddress {
         Self(text)
     }
 
-    /// Returns the address in the form `dddddddd:bb:dd.f`.
     /// Returns the numbers of the domain and of the bus.
     pub fn domain_and_bus(&self) -> Option<(u32, u32)> {
         let mut parts = self.0.split(':');
@@ -53,6 +52,7 @@ impl PciAddress {
         self.domain_and_bus().is_some_and(|(_, bus)| bus == 0)
     }
 
+    /// Returns the address in the form `dddddddd:bb:dd.f`.
     pub fn as_str(&self) -> &str {
         &self.0
     }

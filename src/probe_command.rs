@@ -1,4 +1,5 @@
 //! `ProbeCommand`: the commands and options of `node-probe`, and their conversion to command-line arguments.
+//! `ReadCommand`, `ActionCommand` and others: the options of a command. `ContainerId`, `PodUid`: checked ids.
 //!
 //! The launcher writes the arguments, and `node-probe` parses them. `deploy/admission-policy.yaml` allows only
 //! arguments that [`ProbeCommand::to_args`] writes.

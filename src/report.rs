@@ -1,4 +1,5 @@
 //! `Report`, `Section` and `Problem`: the JSON document that a probe prints, its sections, and what could not be read.
+//! `ReportScope`, `Source`: how much of the node the probe could see, and where the facts are from.
 //!
 //! A saved report is a facts file: `node-probe-dev --facts FILE` replays it. A facts file can be written by hand and can
 //! omit values. It can contain kernel log records (`kernel_log`) instead of the parsed section.

@@ -1,4 +1,5 @@
 //! `Scenario`: the reports in `tests/scenarios/base`, compiled into the program for the demo and the tests.
+//! `all`, `named`: return all scenarios, or one scenario by its name.
 //!
 //! The crate `scenarios` creates more reports from them.
 //!

@@ -1,4 +1,4 @@
-//! `SectionName`: the names of the sections of a report: `inventory`, `telemetry`, `topology`, …
+//! `SectionName`: the names of the sections of a report, e.g. `inventory`, `telemetry` and `topology`.
 
 use std::fmt;
 use std::str::FromStr;

@@ -1,4 +1,5 @@
 //! `clean` and its variants: remove control characters and secrets from text and truncate it. `of_file`: decodes text.
+//! The modules shorten command lines, find hidden characters, and remove Markdown, private keys and other secrets.
 
 pub mod command;
 mod hidden;

@@ -1,4 +1,5 @@
-//! `rows`, `list`, `word`, `parts`, `alternatives`, `unescaped`: parse tables in tab-separated text.
+//! `rows`, `list`: read the rows of a table in tab-separated text, or the lines of a list.
+//! `word`, `parts`, `alternatives`, `unescaped`: parse a field of such a row.
 
 use serde::Deserialize;
 use serde::de::IntoDeserializer;

@@ -1,4 +1,4 @@
-//! `Unknown`: a fact that is needed for an answer but could not be read.
+//! `Unknown`: a fact that is needed for an answer but could not be read, with the reason.
 
 use syringe_macros::facts;
 

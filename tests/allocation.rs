@@ -1,4 +1,5 @@
-//! Modules of the tests of tools that show which pods have which GPUs, with data from the API alone or with a probe.
+//! Modules of the tests of tools that show which pods have which GPUs, with data from the API alone or with a probe:
+//! resource claims, DaemonSets, events, deleted pods, and pods in queues.
 #![allow(clippy::unwrap_used)]
 
 #[path = "allocation/claims.rs"]

@@ -1,4 +1,5 @@
-//! Modules of the tests of archives: `gpu-syringe save`, `--from`, `compare`, `incident`, `return-report`.
+//! Modules of the tests of archives: `gpu-syringe save`, `--from`, `compare`, `incident`, `return-report`, raw files,
+//! and what is refused.
 #![cfg(feature = "demo")]
 #![allow(clippy::unwrap_used)]
 

@@ -1,4 +1,5 @@
 //! Tests that compare the diagnosis of every scenario with its expectation and its snapshot.
+//! The modules test groups of rules and properties of all diagnoses.
 //!
 //! The crate `scenarios` contains the reports of the nodes and the expectations: the verdict, findings that must appear
 //! (with their GPU) and findings that must not appear. The snapshots contain the whole diagnosis.

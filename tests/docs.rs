@@ -1,4 +1,5 @@
-//! Modules of the tests of documents and generated pages. `assert_current`: compares a generated page with its file.
+//! Modules of the tests of documents and generated pages: links, commands, settings, messages, the README and others.
+//! `assert_current`: compares a generated page with its file.
 //!
 //! Links and paths must exist, commands must be valid, and explained messages must be in the source.
 //!

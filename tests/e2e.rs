@@ -1,4 +1,5 @@
-//! Tests of the built program against a real cluster. They are ignored by default.
+//! Tests of the built program against a real cluster: nodes are read, and the pod is deleted after every end of a call.
+//! The tests are ignored by default. `policy`: the admission policy on this cluster.
 //!
 //! ```text
 //! GPU_SYRINGE_E2E_KUBECONFIG=~/.kube/config GPU_SYRINGE_E2E_IMAGE=registry/node-probe:tag \

@@ -261,7 +261,7 @@ fn a_log_without_kernel_lines_does_not_show_that_there_are_no_xids() {
     let told = judge(log);
     assert_eq!(told.verdict, Verdict::Unknown, "{}", told.summary);
     assert!(!told.summary.to_lowercase().contains("no xid"), "{}", told.summary);
-    // Only lines of the kernel define the window.
+    // Only lines of the kernel extend the period that the log covers.
     let of_kernel = ["2026-11-20T23:00:00+00:00 gpu-1 kernel: usb 1-1: new device", OF_PROGRAMS[2]];
     let log = of_log(&[&[OF_PROGRAMS[0]], &of_kernel[..]].concat(), Options::default());
     assert_eq!(log.coverage[0].records, 1);

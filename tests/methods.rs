@@ -1,4 +1,5 @@
-//! Modules of tests that check that all probe methods give the same answers on a demo cluster and leave no pod.
+//! Modules of the tests of the probe methods (`auto`, `ephemeral`, `inject`, `logs`, `none`) on a demo cluster: all
+//! methods give the same answers and leave no pod. Other modules: settings, jobs, and nodes without a probe.
 #![allow(clippy::unwrap_used)]
 
 #[path = "methods/auto.rs"]

@@ -1,4 +1,5 @@
 //! Tests of the built `node-probe-dev`: the document that it prints, its exit code and its run time.
+//! The modules test the number of NVML calls, hangs, unread values, rates, CUDA and NVIDIA's software.
 //!
 //! `node-probe-dev` has options that replace the NVML library and the file tree of the machine. `isolation` tests the
 //! shipped program.

@@ -1,4 +1,5 @@
-//! Modules of the tests that start the built program as an MCP host or a user does, against a demo cluster.
+//! Modules of the tests that start the built program as an MCP host or a user does, against a demo cluster: calls and
+//! their cleanup, commands, faults, retries, signals, hostile texts.
 //!
 //! These properties cannot be tested with smaller parts: no call leaves a pod behind, standard output contains only messages
 //! of the protocol, and each failure has a cause and a next step.

@@ -1,5 +1,5 @@
-//! `programs`: the node-probe programs that are embedded in this program (feature `carry`).
-//! `unpack`: decompresses a program. `sha256`: computes a SHA-256.
+//! `programs`: the node-probe programs that are embedded in this program (feature `carry`), each a `CarriedProgram`.
+//! `CarriedProgram::unpack`: decompresses a program. `sha256`: computes a SHA-256.
 
 use sha2::{Digest, Sha256};
 

@@ -1,5 +1,5 @@
-//! `answer`: prints shell completions of commands, flags, and the names of nodes, pods, namespaces and contexts.
-//! `script`: returns the script that registers the completions with a shell.
+//! `answer`: prints shell completions of commands, flags, and the names of nodes, pods, namespaces and contexts
+//! (`with_names`). `script`: returns the script that registers the completions with a shell.
 //!
 //! The names come from the cluster. If the cluster does not respond in a short time, no names are completed.
 
@@ -126,7 +126,7 @@ pub(crate) fn script(shell: &str) -> Result<String, Failure> {
 /// Returns the settings of the command line that is being completed, and the namespace in it.
 fn settings() -> Option<(Settings, Option<String>)> {
     let namespace = clap::Arg::new("namespace").short('n').long("namespace").global(true);
-    // This argument takes all other words; without it, the parser would stop at the command.
+    // This argument takes all other words. Without it, the parser would stop at the command.
     let others = clap::Arg::new("words").num_args(0..);
     let command = Settings::augment_args(Command::new("settings")).args([namespace, others]).ignore_errors(true);
     let matches = command.try_get_matches_from(words()).ok()?;

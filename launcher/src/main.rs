@@ -1,4 +1,5 @@
-//! `main` of the program `gpu-syringe`: selects the allocator and calls `gpu_syringe::main`, which parses the command line.
+//! `main` of the program `gpu-syringe`: selects the allocator and calls `gpu_syringe::main`, which parses the command
+//! line.
 
 use std::process::ExitCode;
 

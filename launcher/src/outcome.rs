@@ -1,4 +1,5 @@
-//! `Outcome`, `CommandAnswer`, `FailOn`: the outcome of an answer, and the exit status that follows from it.
+//! `Outcome`: the outcome of an answer, from which the exit status follows. `CommandAnswer`: gives the outcome of an
+//! answer. `FailOn`: the severity of `--fail-on`. `FOUND`, `NOT_KNOWN` and other constants: the exit statuses.
 
 use clap::ValueEnum;
 use diagnosis::finding::Verdict;

@@ -132,7 +132,7 @@ mod tests {
         assert!(close_to_others(&target, fs::symlink_metadata(&target).expect("there")).is_ok());
     }
 
-    /// Only root can create a directory that belongs to another user; other users skip the check.
+    /// Only root can create a directory that belongs to another user. For other users, this test is skipped.
     #[test]
     fn a_directory_of_another_user_is_refused() {
         use std::os::unix::fs::chown;

@@ -1,4 +1,5 @@
-//! `in_time`: reads files and folders with a deadline. Collects the problems of these reads for each section.
+//! `in_time`: reads files and folders with a deadline. `fault`: makes reads block in tests.
+//! `begin`, `take_problems` and others: collect the problems of these reads for each section.
 //!
 //! A hung device, file system or process can block its reader forever, and no signal interrupts the reader. Therefore,
 //! each read runs in a helper thread of its caller. A helper that does not return in time is abandoned: it stops when

@@ -1,5 +1,6 @@
 //! `parse`: finds pod, container and QoS class in the text of `/proc/PID/cgroup`, without I/O.
-//! `names_pod`, `is_of_no_container`, …: whether a process may be in a pod, in no container, the kubelet, or an init.
+//! `names_pod`, `is_of_no_container`: whether a process may be in a pod, or is in no container.
+//! `may_be_the_kubelets`, `is_init_of_a_node`: whether a process may be the kubelet, or is the init of a nested node.
 //!
 //! Formats: cgroup v1 and v2; the kubelet's systemd driver (`kubepods-burstable-pod<uid>.slice`) and cgroupfs driver
 //! (`burstable/pod<uid>`); containerd, CRI-O, Docker. A node that is itself a container (kind, sysbox) has an outer
@@ -25,7 +26,7 @@ pub(crate) struct Membership {
 pub(crate) fn parse(text: &str, own: &str) -> Membership {
     let memberships = paths(text).map(|path| membership(path, own));
     // cgroup v1 has a line for each controller, and some lines contain only the root path. The line with the most
-    // information counts.
+    // information is used.
     memberships.max_by_key(|found| (found.pod_uid.is_some(), found.container_id.is_some())).unwrap_or_default()
 }
 
@@ -130,7 +131,7 @@ fn membership(path: &str, own: &str) -> Membership {
     let is_of_node = |at: usize| !parts[shared.min(at)..at].iter().any(|part| is_delegated(part));
     let pod = parts.iter().enumerate().find_map(|(at, part)| Some((at, pod_uid(part)?)));
     let Some((at, pod_uid)) = pod.filter(|(at, _)| is_of_node(*at)) else {
-        // The first container counts. If the probe is in the same container, this container is in the shared parts.
+        // The first container is used. If the probe is in the same container, this container is in the shared parts.
         let found = (shared..parts.len()).find_map(|at| Some((at, container_id(parts[at])?)));
         let container_id = match found {
             Some((at, id)) => is_of_node(at).then_some(id),
@@ -140,7 +141,7 @@ fn membership(path: &str, own: &str) -> Membership {
     };
     Membership {
         pod_uid: Some(pod_uid),
-        // The first container below the pod counts. A container inside it (Docker in a pod) is not managed by the kubelet.
+        // The first container below the pod is used. The kubelet does not manage a container inside it (Docker in a pod).
         container_id: parts.iter().skip(at + 1).find_map(|part| container_id(part)),
         qos: qos(
             parts.get(at).copied().unwrap_or_default(),
@@ -312,7 +313,8 @@ mod tests {
         }
     }
 
-    /// A user with a session, a service or a container outside of Kubernetes creates these folders without any right on the node.
+    /// A user with a session, a service or a container outside of Kubernetes creates these folders without any right on
+    /// the node.
     #[test]
     fn a_folder_that_a_process_outside_of_kubernetes_made_is_no_pod_and_no_container() {
         let pod = format!("kubepods.slice/kubepods-pod{SLICE}.slice");

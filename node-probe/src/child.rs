@@ -1,5 +1,5 @@
 //! `command`, `output`, `end`: start this program again as a child process for a task, with a deadline.
-//! `task`, `isolate`, `enter`, …: functions for the child process itself.
+//! `task`: the task of this child process. `isolate`, `enter`, `limit` and others: restrict the child process.
 //!
 //! These tasks are calls of NVML, and tasks with another root directory, cgroup or network.
 //!

@@ -1,5 +1,5 @@
 //! The library of node-probe. `main`, `dev_main`: read a GPU node, print one JSON document, and exit.
-//! `run`: runs one command line in the demo cluster. `parse`: parses a command line.
+//! `run`: runs one command line in the demo cluster (`Outcome`). `parse`: parses a command line.
 //!
 //! The program is synchronous. It changes nothing, unless `--operator` allows `kill` and `reset`.
 //!

@@ -1,4 +1,5 @@
 //! `Paths`: the paths of the host's files as seen from the probe, and the owner of the root: node or workload.
+//! `own_cgroup`, `is_initial_pid_namespace`: the cgroups of the probe, and whether its procfs shows every process.
 //!
 //! In a privileged pod with `hostPID`, the host's file system is `/proc/1/root`. If PID 1 cannot be opened (a kubelet
 //! that runs inside a container: kind, k3d, Talos), the file system is the root of the kubelet's process, which is in

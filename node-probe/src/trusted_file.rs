@@ -1,5 +1,5 @@
-//! `open`, `open_in`: open a file that may be loaded or run (`TrustedFile`), because only root can have changed it.
-//! `Distrust`: the reason why a file must not be loaded or run. `root_below`, `check_folder`: check a folder.
+//! `open`, `open_in`: open a file and check that only root can have changed it, so that it may be loaded or run.
+//! `TrustedFile`: such a file. `Distrust`: why a file is rejected. `root_below`, `check_folder`: check a folder.
 //!
 //! Every component of the path, from the root directory to the file, must belong to root (or to the user that the probe runs
 //! as) and must not be writable by group or others. Links are resolved inside the root. The walk holds

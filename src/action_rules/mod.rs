@@ -1,4 +1,5 @@
-//! Modules of rules for actions on a node: protected processes, and the conditions, needs and plan of a GPU reset.
+//! Modules of rules for actions on a node: which processes must not be killed, and whether and how a GPU can be reset.
+//! The modules about the reset: its conditions, what it requires, the GPUs that NVLink connects, and its plan.
 //!
 //! The functions are pure. They run on the node right before the action.
 

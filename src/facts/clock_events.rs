@@ -1,4 +1,5 @@
-//! `REASONS`: NVML's clock event reasons. `mask_of`: the reasons of a GPU. `load_percent`: the utilization of a GPU.
+//! `REASONS`: NVML's clock event reasons, with constants for their bits. `FAULTS`: the bits of the faults.
+//! `mask_of`: the reasons of a GPU. `load_percent`: the utilization of a GPU.
 
 use super::telemetry::{GpuTelemetry, Throttling};
 

@@ -1,4 +1,5 @@
-//! The types of the `host` section: driver versions, GPUs on PCI, daemons and other facts that do not need NVML.
+//! The types of the `host` section: driver versions, GPUs on PCI, daemons and their logs, huge pages, and other facts
+//! that do not need NVML.
 //!
 //! Source: procfs, sysfs and the file system of the host.
 

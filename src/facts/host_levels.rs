@@ -1,4 +1,5 @@
-//! The types for the state of a host: full file systems, limits, clock, CPUs, memory, pressure and kernel taint.
+//! The types for the state of a host: full file systems, degraded arrays, clock, limits, CPUs, memory, pressure and
+//! kernel taint.
 //!
 //! Source: `statvfs`, procfs and sysfs. Values without meaning on a healthy node (degraded arrays, CPUs offline) are
 //! omitted.

@@ -1,4 +1,5 @@
 //! The types of the `mig` section: MIG mode and MIG devices of each GPU, from NVML.
+//! `GpuMig::layout`: the MIG devices of a GPU, counted by profile.
 
 use syringe_macros::facts;
 

@@ -1,4 +1,5 @@
 //! `Sample`: the growth of a GPU's error and throttling counters between two readings, and the activity of the GPU.
+//! `per_minute`, `per_second`: convert the growth of a counter to a rate.
 
 use syringe_macros::facts;
 

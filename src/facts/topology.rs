@@ -1,4 +1,5 @@
-//! The types of the `topology` section: NVLink, PCIe paths, NVSwitch fabric, network cards, NUMA nodes of the GPUs.
+//! The types of the `topology` section: NVLink and C2C links, NVSwitch fabric, peer-to-peer, PCIe paths, NUMA nodes of
+//! the GPUs, and network cards with their ports. `ports_above_one_gpu`: the PCIe ports above exactly one GPU.
 //!
 //! Source: NVML and sysfs.
 

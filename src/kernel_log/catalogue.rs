@@ -1,5 +1,5 @@
-//! `xid`, `sxid`: return the catalogue entry of an Xid or SXid code (meaning, severity, action).
-//! `family_of`: returns the fault family of an event (evidence that a fault is over).
+//! `xid`, `sxid`: return the catalogue entry of an Xid or SXid code (meaning, severity, action). `xids`, `sxids`: all.
+//! `family_of`, `families`: the fault family of an event (evidence that a fault is over), and all families.
 //!
 //! Sources: NVIDIA's Xid catalogue (docs.nvidia.com/deploy/xid-errors) for the Xid actions; the error names of the open
 //! GPU kernel modules 595.45.04 (`nverror.h`, `ctrl_dev_nvswitch.h`); the Fabric Manager user guide for the fatal

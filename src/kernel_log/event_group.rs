@@ -1,4 +1,5 @@
-//! `Key` and `EventGroup`: the lines that belong to one event, collected while the log is read.
+//! `EventGroup`: the lines of one event (same `Key`) and their texts (`Variant`), collected while the log is read.
+//! `merge`: merges groups that belong together.
 //!
 //! The result depends only on the lines and their times, not on the order of lines with the same time.
 

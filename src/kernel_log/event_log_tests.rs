@@ -1,4 +1,5 @@
-//! Tests that `EventLog` reduces many lines to few events, counts each line once, and ignores the order of the lines.
+//! Tests that `EventLog` reduces many lines to few events, counts each line once, finds the boot, time and GPU of an
+//! event, and ignores the order of the lines.
 
 use jiff::{Timestamp, ToSpan};
 use proptest::prelude::*;

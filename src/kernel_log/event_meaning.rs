@@ -1,4 +1,5 @@
 //! `of`: the meaning of one Xid or SXid event, from the row of its code or from a more specific row of its kind.
+//! `kinds`: all kinds.
 //!
 //! The kinds are in `data/xid_kinds.tsv`. The first row whose condition matches is used. For an SXid, the word Fatal or
 //! Non-fatal has priority over the row of the code.

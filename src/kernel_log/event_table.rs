@@ -41,7 +41,7 @@ impl EventTable {
         }
     }
 
-    /// Returns the events so far.
+    /// Returns the groups of the events that were counted until now.
     pub(super) fn groups(&self) -> &[EventGroup] {
         &self.groups
     }

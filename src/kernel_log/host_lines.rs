@@ -1,4 +1,6 @@
-//! `find`, `parse`, `row_of`: match and parse lines about the host (kernel, network cards, disks, limits).
+//! `HostLine`: a row of the table of log lines about the host (kernel, network cards, disks, limits). `all`: every row.
+//! `find`, `parse`, `row_of`: match a line or event with a row. `ends`: whether an event ends the state of another.
+//! `drop_unneeded_ends`: drops events without a finding that are not needed.
 //!
 //! The patterns are in `data/host_lines.tsv`.
 //!

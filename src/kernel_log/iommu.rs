@@ -1,4 +1,5 @@
 //! `parse`: parses IOMMU faults (Intel DMAR, AMD-Vi, Arm SMMU): the IOMMU blocked a memory access of a device.
+//! `is_of_iommu`: a fast check before `parse`.
 //!
 //! Source: `drivers/iommu/intel/dmar.c`, `drivers/iommu/amd/iommu.c` and `drivers/iommu/arm/arm-smmu-v3` of the kernel.
 //! Limits: kernels before 6.13 print SMMU events as numbers, without the address of the device.

@@ -1,4 +1,5 @@
 //! `join_gpus`: sets the GPU of each event, by matching PCI addresses in the log with the GPUs of the inventory.
+//! `LogOrigin`: whether the log is from this node, or a file that may be from another node.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,5 @@
 //! `Line` and `Parsed`: the parsed content of one line of the kernel log, with functions that add its details.
+//! `leading_address`, `address_after`: find a PCI address in a line.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! Tests of `line_parser`: different wordings, forged lines, broken lines.
+//! Tests of `line_parser`: the events and details of different wordings, forged lines, broken lines, harmless lines.
 //!
 //! `tests/kernel_lines.jsonl` contains more lines.
 

@@ -1,4 +1,4 @@
-//! `LineTime`: the wall-clock time and the uptime at which a log line was printed.
+//! `LineTime`: the wall-clock time and the uptime at which a log line was printed. `timestamp`: converts microseconds.
 
 use jiff::Timestamp;
 

@@ -1,4 +1,5 @@
 //! Modules that parse Xids, SXids and other kernel log lines into events, and the catalogue of their meanings.
+//! `window`: the time that the logs cover.
 //!
 //! ```text
 //!   kernel log record ──record_parser──▶ text ──line_parser──▶ Line ──event_log──▶ KernelLog (facts)

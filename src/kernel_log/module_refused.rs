@@ -1,8 +1,10 @@
 //! `parse`: parses lines about modules that the kernel rejects (signature, kernel version, SELinux, blocked by name).
+//! `is_of_module`: a fast check before `parse`.
 //!
-//! Source: `kernel/module/signing.c`, `kernel/module/version.c`, `kernel/module/main.c` and `security/lockdown/lockdown.c` of the kernel, and
-//! the access vector cache of SELinux. Limits: the line about a rejected signature does not contain the name of the
-//! module, so this line counts only if the nvidia module is not loaded.
+//! Source: `kernel/module/signing.c`, `kernel/module/version.c`, `kernel/module/main.c` and
+//! `security/lockdown/lockdown.c` of the kernel, and the access vector cache of SELinux. Limits: the line about a
+//! rejected signature does not contain the name of the module, so this line counts only if the nvidia module is not
+//! loaded.
 
 use crate::facts::kernel_log::KernelEventKind as Kind;
 

@@ -1,4 +1,5 @@
 //! `PartialMessage`: joins driver messages that a text log splits into several lines.
+//! `start`: whether a line begins such a message.
 //!
 //! The kernel buffer stores such a message in one record. `dmesg` and syslog print the lines separately, possibly with
 //! other lines in between.

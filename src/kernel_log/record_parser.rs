@@ -1,4 +1,4 @@
-//! `parse_line` and `parse_kmsg`: parse one record of a kernel log, in any format.
+//! `parse_line`: parses one line of a kernel log, in any format. `parse_kmsg`: parses one record of `/dev/kmsg`.
 
 use crate::kernel_log::record::{Origin, Record};
 use crate::kernel_log::{journal, scan, syslog};

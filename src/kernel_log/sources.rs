@@ -40,9 +40,10 @@ impl Source {
         Self { name: name.to_owned(), ..Self::default() }
     }
 
-    /// Counts one record with the wall-clock time `wall` (microseconds since 1970). Only records of the kernel define the
-    /// window, because records of programs do not show that the kernel was logging. Records before `window` are not counted.
-    /// `open`: whether the boot of the record is not known yet.
+    /// Counts one record with the wall-clock time `wall` (microseconds since 1970). Only records of the kernel extend the
+    /// period that the log covers, because records of programs do not show that the kernel was logging. Records before
+    /// `window` (the start of the window in which records are counted) are not counted. `open`: whether the boot of the
+    /// record is still unknown.
     pub(super) fn count(&mut self, record: &Record<'_>, wall: Option<i64>, window: Option<i64>, open: bool) {
         if !std::mem::replace(&mut self.any, true) {
             self.complete = complete(record);

@@ -1,4 +1,5 @@
 //! `Suppressed`: the times at which the kernel suppressed log lines. Event counts at these times are lower bounds.
+//! `count`: the number of suppressed lines that a log line reports.
 //!
 //! Source: `lib/ratelimit.c` (`FUNCTION: N callbacks suppressed`) and `kernel/printk` (`N messages suppressed`, `N output
 //! lines suppressed due to ratelimiting`).

@@ -1,4 +1,5 @@
-//! `read`, `sub_code`: parse the text of an Xid depending on its code (location, memory, link, GSP function, …).
+//! `read`, `sub_code`: parse the text of an Xid depending on its code, e.g. its location, memory, link or GSP function.
+//! `exception_location`: the location of a graphics exception.
 //!
 //! Source: the print statements of the open GPU kernel modules 595.45.04, NVIDIA's Xid documentation, and lines from
 //! public reports. On drivers with GSP, the wording depends on the firmware, so missing values are ignored. If the text

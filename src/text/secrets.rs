@@ -1,4 +1,5 @@
 //! `redact`: replaces secrets in free text: tokens, passwords, private keys, credentials in URLs.
+//! `is_of_secret`: whether a name is the name of a secret. `SHORTEST_TOKEN`: the length of the shortest token.
 //!
 //! A secret is recognized by its format (AWS, Hugging Face, GitHub and other tokens, JSON Web Tokens, private keys), by
 //! the word before it (`Bearer`, `--token`, `password:`), by its name (`api_key=…`), or by its position in a URL. Other

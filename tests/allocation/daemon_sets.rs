@@ -1,4 +1,5 @@
-//! Tests of findings about DaemonSets: a missing or unready pod, a node that does not match, a denied request.
+//! Tests of findings about DaemonSets: a missing or unready pod, a node that does not match, a denied request; and of
+//! the number of requests.
 
 use demo_cluster::{Cluster, Denial, Fixture, NodeFixture, workload_pod, workloads_of};
 use jiff::{SignedDuration, Timestamp};

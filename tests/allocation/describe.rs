@@ -1,4 +1,5 @@
-//! Tests of `describe_gpu_node` with data from Kubernetes and the probe, and with data from only one of these sources.
+//! Tests of `describe_gpu_node` with data from Kubernetes and the probe, or from only one of these sources, and for
+//! nodes that are not ready or do not exist.
 
 use demo_cluster::{Denial, ExecFault, Fixture, NodeFixture, workload_pod, workloads_of};
 use k8s_openapi::api::core::v1::{Event, ObjectReference};

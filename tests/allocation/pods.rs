@@ -1,4 +1,5 @@
 //! Tests of GPU allocation by pod requests: whole GPUs, shares, MIG, filters, and devices that a probe adds.
+//! `node`, `pod`, `container`, `used`: create the objects, and read the amounts in an answer.
 
 use demo_cluster::{Denial, Fixture, NodeFixture, workloads_of};
 use k8s_openapi::api::core::v1::Pod;

@@ -1,4 +1,5 @@
-//! Functions that enlarge the facts of a node: eight times the GPUs, processes and kernel lines, and long texts.
+//! `enlarged`: the facts of a node with eight times the GPUs, processes and kernel lines.
+//! `lengthened`: the facts of a node with long texts.
 
 use std::sync::LazyLock;
 

@@ -1,4 +1,5 @@
-//! Tests of `gpu-syringe compare`: only changes are listed, worst first; GPUs are matched by identity; exit codes.
+//! Tests of `gpu-syringe compare`: only changes are listed, worst first; GPUs are matched by identity; nodes and names
+//! that cannot be compared are left out; exit codes.
 
 use std::path::PathBuf;
 

@@ -1,4 +1,5 @@
 //! Tests of `gpu-syringe incident`: order, lanes and gaps of a timeline, and the HTML page.
+//! `Case`: an archive with nodes, pods and events. `kmsg`, `journal`: create kernel lines.
 //!
 //! The cases are an NVSwitch fault of four nodes, a reboot, and incomplete logs. In the HTML page, text of nodes and
 //! pods must not become markup.

@@ -1,4 +1,6 @@
-//! Tests that files that are not archives, and actions on archives, are rejected.
+//! Tests of what is refused: files that are not archives, and actions, commands and options of a cluster with an
+//! archive. Also tests that an archive is written completely, replaces no file without `--force`, and may lack the
+//! kernel log.
 
 use serde_json::json;
 

@@ -1,4 +1,5 @@
-//! Tests that the answers from an archive, also from a redacted archive, are the same as those of the cluster.
+//! Tests that the answers from an archive, also from a redacted archive, are the same as those of the cluster, except
+//! for lists that could not be saved.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -13,7 +14,8 @@ use crate::pods;
 use crate::support::client::Client;
 use crate::support::launcher::Launcher;
 
-/// Returns a cluster with a node for each scenario, their pods, the pods of the snapshots, and DaemonSets, Leases and machines.
+/// Returns a cluster with a node for each scenario, their pods, the pods of the snapshots, and DaemonSets, Leases and
+/// machines.
 async fn cluster() -> Bed {
     let nodes: Vec<_> = scenarios::all().iter().map(|scenario| node(scenario.name, scenario.name)).collect();
     let of_pods = pods::fixture();

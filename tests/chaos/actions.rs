@@ -1,4 +1,5 @@
-//! The action of a chaos run, `kill_gpu_process`: its arguments, and checks of its answers and audit log lines.
+//! `KILL`, `words`: the action of a chaos run, `kill_gpu_process`, and its arguments.
+//! `wrong`, `without_end`: check its answers, and its lines in the audit log.
 //!
 //! The action is simulated on the healthy embedded node, and rejected on other nodes.
 

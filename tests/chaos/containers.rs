@@ -1,4 +1,4 @@
-//! Reads the launchers' ephemeral containers in pods from the API server, without the proxy.
+//! `of_worker`: reads the launchers' ephemeral containers in pods from the API server, without the proxy.
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::ListParams;

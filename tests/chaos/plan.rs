@@ -1,4 +1,5 @@
-//! The type `Step`: the calls and the disturbance of one step, determined by the seed and the step's number.
+//! The type `Step`: the calls (`Way`) and the disturbance (`Event`) of one step, determined by the seed and the step's
+//! number. `Options`: the options of a run. `PROBING`, `ASKING`: the tools.
 
 use std::time::Duration;
 

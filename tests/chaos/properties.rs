@@ -1,4 +1,5 @@
-//! Checks of the properties that every answer, command output and error of a chaos run must have.
+//! `read_answer`, `read_command`: check the properties that every answer, command output and error of a chaos run must
+//! have. `Violation`: a violated property. `audit_log`: reads the audit log of the launchers.
 
 use std::path::Path;
 

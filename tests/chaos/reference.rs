@@ -1,4 +1,5 @@
 //! The type `Reference`: the answers of each tool without faults, with which other answers are compared.
+//! `arguments`: the arguments of a call.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};

@@ -1,4 +1,5 @@
 //! The type `Session`: an MCP session for chaos runs, with a time limit for every wait and without panics.
+//! `Reply`: the outcome of a call.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};

@@ -1,4 +1,5 @@
-//! Tests that recent errors, gaps in the log and unread sections rule out `healthy`, and that old errors alone do not.
+//! Tests of the verdict `healthy` and of statements such as "no overheating" in the summary: recent errors, gaps in the
+//! log and unread data rule them out. Old errors alone do not.
 
 use diagnosis::diagnose;
 use diagnosis::finding::{Diagnosis, Verdict};

@@ -1,4 +1,5 @@
-//! Tests for every scenario: if there is a finding about a GPU, no pod with this GPU is explained as free of problems.
+//! Tests for every scenario that no pod with a GPU is explained as free of problems if there is a finding about this
+//! GPU. `pod`, `allocated`: create such a pod.
 
 use diagnosis::diagnose;
 use diagnosis::explanation::{Cause, Explanation, explain};

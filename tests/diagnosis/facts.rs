@@ -1,4 +1,5 @@
 //! Tests of `diagnose` with changed facts: findings, unknown facts, length of an answer, stuck processes, plans.
+//! `changed`, `judged`, `has`: change a scenario, diagnose it, and check whether a finding exists.
 
 use diagnosis::diagnose;
 use diagnosis::finding::{Diagnosis, Finding, Verdict};

@@ -1,4 +1,5 @@
-//! Property test: each row of `host_lines.tsv` leads to its finding, with its severity and for its time.
+//! Tests that each row of `host_lines.tsv` leads to its finding with its severity, for the time that the row sets,
+//! until a line about recovery. Unknown words of a network card leave a node healthy.
 
 use diagnosis::diagnose;
 use diagnosis::finding::{Finding, Verdict};
@@ -76,7 +77,7 @@ fn each_row_has_a_finding_of_its_severity() {
 /// Returns the device that a line names: a word with a number that is not a time or a code.
 fn devices(line: &str) -> impl Iterator<Item = &str> {
     let words = line.split(|one: char| !(one.is_ascii_alphanumeric() || ".:-".contains(one)));
-    // The address of a PCI device contains colons; in other words they end the name of a part.
+    // A word that begins with a digit is an address, which contains colons. In all other words, a colon ends a name.
     fn parts(word: &str) -> Vec<&str> {
         if word.starts_with(|first: char| first.is_ascii_digit()) { vec![word] } else { word.split(':').collect() }
     }

@@ -1,4 +1,5 @@
-//! Tests that missing data from Kubernetes is listed, and improves a verdict only if the summary reports the gap.
+//! Tests that missing data from Kubernetes is listed in the diagnosis, and that a verdict does not improve without this
+//! data, unless the summary reports the missing data.
 
 use diagnosis::diagnose;
 use diagnosis::finding::Verdict;

@@ -1,4 +1,5 @@
-//! Tests that the plans and findings of all scenarios fit the machine: virtual machines, and nodes that another system repairs.
+//! Tests that the plans and findings of all scenarios fit the machine: virtual machines, and nodes that another system
+//! repairs.
 
 use diagnosis::diagnose;
 use diagnosis::finding::Diagnosis;
@@ -9,7 +10,7 @@ use syringe_core::report::Report;
 use super::one_answer::strength;
 use super::{assert_consistent, scenarios};
 
-/// Returns the texts that recommend an action: those of findings above information, and the steps of the plans.
+/// Returns the texts that recommend an action: the texts of findings above `info`, and the steps of the plans.
 fn texts(diagnosis: &Diagnosis) -> impl Iterator<Item = &String> {
     let above = diagnosis.findings.iter().filter(|finding| finding.severity > Severity::Info);
     above.map(|finding| &finding.action.text).chain(diagnosis.plan.iter().flat_map(|plan| &plan.steps))

@@ -1,4 +1,5 @@
-//! Tests of properties that all rules about the container runtime, CDI and the driver load must have.
+//! Tests of the rules about the container runtime, CDI and the driver load: contradictory settings are found; healthy
+//! settings, unread files and files of a container lead to no finding.
 
 use diagnosis::diagnose;
 use diagnosis::finding::Verdict;

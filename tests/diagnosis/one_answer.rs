@@ -1,4 +1,5 @@
 //! Tests that a finding, the plan of the same answer and the explanation of a pod never contradict each other.
+//! `assert_one_answer`, `strength`: check this for a diagnosis, and return the strongest action of a text.
 
 use diagnosis::diagnose;
 use diagnosis::explanation::explain;
@@ -25,7 +26,8 @@ fn says(text: &str, words: &[&str]) -> bool {
     words.iter().any(|word| text.contains(word))
 }
 
-/// Returns the strongest action of a text without a condition: 0 for none, 1 for a reset, 2 for a reboot, 3 for a power cycle.
+/// Returns the strongest action of a text without a condition: 0 for none, 1 for a reset, 2 for a reboot, 3 for a power
+/// cycle.
 pub(super) fn strength(text: &str) -> u8 {
     let mut depth = 0;
     let text = text.to_lowercase();
@@ -39,7 +41,8 @@ pub(super) fn strength(text: &str) -> u8 {
         ![" if ", " unless ", " otherwise"].iter().any(|word| clause.contains(word))
     };
     let before = |clause: &str, verb: &str| {
-        // After one of these words, the verb is a noun or a participle, or it is negated or the second choice.
+        // After one of these words, the verb does not recommend the action: it is a noun, a participle, negated, or the
+        // second choice.
         let words =
             "a an the no not or plain warm separate was were is are last next each every before after this needed";
         let at = clause.split_whitespace().collect::<Vec<_>>();
@@ -60,7 +63,8 @@ pub(super) fn strength(text: &str) -> u8 {
         .unwrap_or(0)
 }
 
-/// Asserts that the verbs after the names of several GPUs are in the plural, and that a text begins with an upper-case letter.
+/// Asserts that the verbs after the names of several GPUs are in the plural, and that a text begins with an upper-case
+/// letter.
 fn assert_grammar(name: &str, text: &str) {
     assert!(!text.contains("its GPUs of"), "{name}: {text}");
     let is_command =

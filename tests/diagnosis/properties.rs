@@ -1,4 +1,5 @@
 //! Property tests of `diagnose`: any subset of sections is accepted, and the order of kernel events does not matter.
+//! `library`: all scenarios. `without`, `log_of`: a report without some sections, and its kernel log.
 
 use diagnosis::diagnose;
 use proptest::prelude::*;

@@ -1,4 +1,5 @@
-//! Tests that no fault leads to the verdict `healthy`, for every Xid, log format, scenario and snapshot.
+//! Tests that no fault leads to the verdict `healthy`, for every Xid, log format, scenario and snapshot, also if
+//! sections are missing or could not be read.
 
 #[path = "../kernel_lines/spellings.rs"]
 mod spellings;
@@ -283,7 +284,7 @@ fn a_section_that_holds_the_evidence_is_never_clear() {
             let silent = OF_FAILED_CALLS.contains(&finding.id.as_str())
                 && section != "xid"
                 && part.sections.problems().is_empty();
-            // If all GPUs lack the same links, only the board shows it, and its name is in the inventory.
+            // If all GPUs lack the same links, only the name of the board shows this. The name is in the inventory.
             let of_board = name == "nvswitch-not-started" && section == "topology";
             if part.sections == Sections::default() || silent || of_board {
                 continue;

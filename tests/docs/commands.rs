@@ -1,4 +1,5 @@
-//! Tests that the commands in the documents are valid commands of the program.
+//! Tests that the commands and MCP host configurations in the documents are valid. `shown`: finds the commands in a
+//! page.
 
 use clap::error::ErrorKind;
 use gpu_syringe::command_line::documented_call;

@@ -1,4 +1,5 @@
-//! Generates `docs/configuration.md` from the definition of the command line, and tests that the page is current.
+//! Generates `docs/configuration.md` from the command line, and tests that the page is current and complete, and that
+//! each settings file in the documents is valid.
 
 use std::fmt::Write;
 

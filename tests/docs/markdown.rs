@@ -1,4 +1,5 @@
-//! Reads the Markdown files of the repository: anchors of headings, links, code in the text and code blocks.
+//! `pages`, `page`: read the Markdown files of the repository: anchors of headings, links, code in the text and code
+//! blocks.
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,5 @@
-//! Tests that the README shows the correct output and exit codes of `--demo` commands, and lists every tool.
+//! Tests that the README shows the correct output and exit codes of `--demo` commands, lists every tool, prompt and
+//! resource, and has links for hosts that start the program.
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};

@@ -1,4 +1,5 @@
-//! Generates `docs/tools.md` from the definitions of tools and commands, and tests that the page is current.
+//! Generates `docs/tools.md` from the definitions of tools and commands, and tests that the page is current, explains
+//! all verdicts, and shows examples that are the same on the command line and over MCP.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;

@@ -92,7 +92,7 @@ impl Answer {
 /// Runs the command with the image of the set-up.
 pub(crate) async fn doctor(bed: &Bed, args: &[&str]) -> Answer {
     let image = if args.contains(&"--image") { &[][..] } else { &["--image", IMAGE] };
-    // The file has the header of a program for amd64, so that it could be uploaded.
+    // The file has the header of a program for amd64, so that the launcher accepts it as an uploadable program.
     let program = bed.home().join("node-probe");
     let header = [b"\x7fELF\x02\x01\x01".as_slice(), &[0; 9], &[3, 0, 62, 0]].concat();
     std::fs::write(&program, header).unwrap();

@@ -32,7 +32,8 @@ struct Source {
 struct SourceNode {
     name: String,
     scenario: String,
-    /// Values of the report, by JSON pointer. All values of every GPU are present. `null` removes a field, `*` means all entries of a list.
+    /// Values of the report, by JSON pointer. All values of every GPU are present. `null` removes a field, `*` means
+    /// all entries of a list.
     #[serde(default)]
     set: BTreeMap<String, Value>,
     /// Lines of the kernel log: seconds before the report, and text.
@@ -190,7 +191,8 @@ fn set(value: &mut Value, path: &[&str], new: &Value) -> bool {
     true
 }
 
-/// Changes the first digits of all UUIDs, so that two nodes of one scenario differ. The nodes of a rack have the same `cluster_uuid`.
+/// Changes the first digits of all UUIDs, so that two nodes of one scenario differ. The nodes of a rack have the same
+/// `cluster_uuid`.
 fn own_uuids(report: &Value, index: usize) -> Value {
     let mut text = report.to_string().into_bytes();
     let is_uuid = |part: &[u8]| {

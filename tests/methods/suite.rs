@@ -1,4 +1,5 @@
-//! Tests that every probe method gives the same answers, makes the same retries and deletes its pods.
+//! Tests that every probe method gives the same answers and makes the same retries, and deletes its pods after success,
+//! cancellation, faults and a panic. `node_tools`: the tools that read one node.
 
 use std::sync::Arc;
 use std::time::Duration;

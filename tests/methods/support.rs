@@ -1,4 +1,5 @@
-//! Helpers of the tests of probe methods: clusters with GPU nodes, the type `Launcher`, and files of the probe.
+//! Helpers of the tests of probe methods: clusters with GPU nodes (`node`, `fixture`, `with_image`), the type
+//! `Launcher`, and files of the probe (`program`, `probe_binary`).
 
 use std::path::PathBuf;
 use std::sync::{Arc, LazyLock};

@@ -1,4 +1,5 @@
-//! Tests of `all --deep` with the fake CUDA library in the tree of a node: its results, a hang, a crash, and which files are refused.
+//! Tests of `all --deep` with the fake CUDA library in the tree of a node: its results, a hang, a crash, and files that
+//! are refused.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;

@@ -1,4 +1,5 @@
-//! Tests of the second reading of counters: its conditions, its values in the report, and its duration.
+//! Tests of the second reading of counters, and of the activity of a GPU: their conditions, their values in the report,
+//! and their duration.
 
 use std::time::Duration;
 
@@ -206,7 +207,7 @@ fn the_activity_is_read_if_the_caller_requests_a_window() {
     let activities: Vec<_> = read.gpus.iter().map(|gpu| gpu.sample.clone().expect("a sample").activity).collect();
     assert_eq!(activities[2].as_deref(), Some(&activity));
     assert_eq!(activities.iter().flatten().count(), 1);
-    // GPUs before Hopper do not have it.
+    // GPUs before Hopper do not support this reading.
     let others = [0, 1, 3, 4, 5, 6, 7].to_vec();
     assert!(read.unsupported.contains(&Unsupported { gpus: others, fields: vec!["sample.activity".into()] }));
     let count = |function: &str| calls.iter().filter(|call| call.split(' ').next() == Some(function)).count();

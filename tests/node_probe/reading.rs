@@ -1,4 +1,6 @@
-//! Tests that a missing or invalid value of NVML is not reported as zero, as unsupported or for another GPU.
+//! Tests that a missing or invalid value of NVML is not reported as zero, as unsupported or for another GPU, and that
+//! values that only some drivers have are read: licenses, repairs, hidden GPUs, C2C links.
+//! `two_gpus`, `calls`, `functions_called`: a small node, and the NVML calls of a run.
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,5 @@
 //! The type `Policies`: evaluates ValidatingAdmissionPolicies with their bindings as an API server does.
+//! `Request`, `Denial`: a request to the API server, and its rejection.
 //!
 //! The code follows `k8s.io/apiserver/pkg/admission/plugin/policy`. Features that the shipped policies do not use lead
 //! to a panic, so that they are not silently ignored.

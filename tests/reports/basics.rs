@@ -53,7 +53,8 @@ fn with_pod_of_container(mut fixture: Fixture) -> Fixture {
     fixture
 }
 
-/// Returns the cluster after the container of the pod, which has one of the GPUs, ended without a message and was started again.
+/// Returns the cluster after the container of the pod, which has one of the GPUs, ended without a message and was
+/// started again.
 fn restarted(name: &str) -> Fixture {
     let mut fixture = with_pod_of_container(changed(name, |report| {
         let held = &mut section(&mut report.sections.kubelet).allocations[0];

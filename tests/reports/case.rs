@@ -1,4 +1,5 @@
-//! The type `Case`: a cluster with a fault, a tool call, and the expected cause. `judge` derives the verdict.
+//! The type `Case`: a cluster with a fault, a tool call, and the expected cause. `judge` derives the `Verdict`.
+//! `Outcome`: the verdict with its reason.
 #![allow(dead_code, reason = "each case uses only some of the functions")]
 
 use demo_cluster::Fixture;

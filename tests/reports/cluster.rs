@@ -24,18 +24,19 @@ pub(crate) fn node(facts: Report) -> NodeFixture {
     NodeFixture::from_facts("gpu-1", facts)
 }
 
-/// Returns a cluster of this node, with the pods that have allocations of the kubelet or other GPU processes.
+/// Returns a cluster that consists of this node, with the pods that have allocations of the kubelet or other GPU
+/// processes.
 pub(crate) fn cluster(node: NodeFixture) -> Fixture {
     let pods = pods_of_facts(&node);
     Fixture { pods, ..Fixture::of([node]) }
 }
 
-/// Returns a cluster of the node `gpu-1` in this scenario.
+/// Returns a cluster with one node, `gpu-1`, that has the facts of this scenario.
 pub(crate) fn scenario(name: &str) -> Fixture {
     cluster(node(facts(name)))
 }
 
-/// Returns a cluster of the node `gpu-1` in this scenario, with changed facts.
+/// Returns a cluster with one node, `gpu-1`, that has the facts of this scenario after a change.
 pub(crate) fn changed(name: &str, change: impl FnOnce(&mut Report)) -> Fixture {
     let mut facts = facts(name);
     change(&mut facts);

@@ -84,7 +84,8 @@ fn with_access_control() -> Fixture {
     })
 }
 
-/// Returns a node with the proprietary driver, which needs `nvidia_peermem`: the module is loaded, but not registered, or it is not loaded.
+/// Returns a node with the proprietary driver, which needs `nvidia_peermem`: the module is loaded, but not registered,
+/// or it is not loaded.
 fn peer_memory(is_loaded: bool) -> Fixture {
     changed("healthy-h100-8", |report| {
         let host = section(&mut report.sections.host);
@@ -116,8 +117,9 @@ const NO_INTERFACE: &str = "[Nov 21 2026 02:01:38] [ERROR] [tid 39] No matching 
                             configuration file /imexd/nodes.cfg";
 const SESSION_IN_USE: &str = "[Nov 21 2026 02:01:38] [ERROR] [tid 39] Failed to allocate Imex session: NV_ERR_IN_USE";
 
-/// Returns the compute tray `gpu-1` in a ComputeDomain of two nodes. `ready`: whether the daemon of the domain is ready there. `lines`: the
-/// end of its log. `processes`: the name of each process, and whether it runs in the pod of the daemon.
+/// Returns the compute tray `gpu-1` in a ComputeDomain of two nodes. `ready`: whether the daemon of the domain is ready
+/// there. `lines`: the end of its log. `processes`: the name of each process, and whether it runs in the pod of the
+/// daemon.
 fn in_domain(ready: bool, lines: &[&str], processes: &[(&str, bool)]) -> Fixture {
     let mut fixture = changed("gb200-4", |report| {
         let host = section(&mut report.sections.host);

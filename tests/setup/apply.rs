@@ -1,4 +1,5 @@
-//! Tests of `setup --apply` and `--uninstall`: created, changed and removed objects.
+//! Tests of `setup --apply` and `--uninstall`: created, changed and removed objects, and when they are applied.
+//! `bare`, `setup`: start a cluster without a set-up, and run the command.
 
 use demo_cluster::{AnswerFault, CountedFault, Denial, Fixture, RequestFault};
 use serde_json::{Value, json};

@@ -1,4 +1,5 @@
-//! `Bed`: a demo cluster, its kubeconfig, a home directory and launchers. `Prints`, `Fails`, `Stuck`: fake node-probes.
+//! `Bed`: a demo cluster, its kubeconfig, a home directory and launchers. `node`: a node of a base scenario.
+//! `Prints`, `Fails`, `Stuck`: fake node-probes.
 #![allow(dead_code, reason = "each test program uses only some of the functions")]
 
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! Functions that poll a condition with a time limit, so that no test hangs or sleeps longer than needed.
+//! `until`, `within`: poll a condition with a time limit, so that no test hangs or sleeps longer than needed.
 
 use std::time::{Duration, Instant};
 

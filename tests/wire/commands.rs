@@ -1,4 +1,5 @@
-//! Tests of command lines in the style of kubectl, and of the exit codes for scripts.
+//! Tests of command lines in the style of kubectl, of kernel lines from arguments or standard input, and of the exit
+//! codes for scripts.
 
 use demo_cluster::{Denial, ExecFault, Fixture, workload_pod, workloads_of};
 use serde_json::{Value, json};

@@ -1,4 +1,5 @@
-//! Tests of faults between the API server and a container: a fast error with a next step, and no pod is left.
+//! Tests of faults between the API server and a container, and of missing permissions and unusable nodes: a fast error
+//! with a next step, and no pod is left.
 
 use std::time::{Duration, Instant};
 

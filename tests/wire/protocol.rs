@@ -1,4 +1,5 @@
-//! Tests of the MCP protocol: both protocol versions, tool list, results that match their schemas, contexts, and errors.
+//! Tests of the MCP protocol: both protocol versions, tool list, results that match their schemas, contexts, errors,
+//! and hosts that disconnect or send invalid lines.
 
 use std::collections::BTreeSet;
 

@@ -1,5 +1,6 @@
-//! `Archive`: the reports of nodes and the objects of Kubernetes in one file, which `--from` uses in place of a cluster.
-//! `SavedNode`, `ContainerLog`: parts of the content. `KINDS`: the kinds of objects.
+//! `Archive`: the reports of nodes and the objects of Kubernetes in one file, which `--from` uses in place of a
+//! cluster. `SavedNode`, `ContainerLog`: parts of the content. `KINDS`: the kinds of objects. `redact`: replaces names
+//! in an archive.
 //!
 //! An archive is a gzip-compressed tar file (ustar). `docs/archive.md` documents the format:
 //!

@@ -1,5 +1,6 @@
 //! `Manifest`, `NodeEntry`: the first file of an archive: its version and time, its nodes, and what could not be read.
-//! `is_context`, `is_version`, `is_kubernetes_version`: check the texts of this file.
+//! `is_context`, `is_version`, `is_kubernetes_version`: check the texts of this file. `FORMAT_VERSION`: the version of
+//! the format.
 
 use std::collections::BTreeMap;
 

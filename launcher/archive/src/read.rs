@@ -1,5 +1,5 @@
-//! `Archive::read`: reads an archive, or the report of one node, from an untrusted file.
-//! `ArchiveError`: why a file is rejected.
+//! `Archive::read`, `Archive::read_with_raw_of`: read an archive, or the report of one node, from an untrusted file,
+//! without or with the kernel logs and driver files of the nodes. `ArchiveError`: why a file is rejected.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;

@@ -1,5 +1,5 @@
-//! `without_serial`: removes serial numbers from the dump of a PCI configuration space
-//! (Device Serial Number and Vital Product Data).
+//! `without_serial`: removes serial numbers (Device Serial Number and Vital Product Data) from the dump of a PCI
+//! configuration space.
 
 use syringe_core::raw_file::RawFile;
 

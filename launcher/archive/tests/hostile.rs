@@ -1,4 +1,5 @@
-//! Tests that hostile and damaged archives are rejected with an error that names the file, and that valid archives are read back.
+//! Tests that hostile and damaged archives (bombs, links, wrong paths, duplicate files, many objects) are rejected with
+//! an error that names the file, and that valid archives and reports are read.
 
 use std::io::{Read, Write};
 

@@ -17,8 +17,8 @@ const TOOL: &str = "analyze_xid_errors";
 const ARGV: [&str; 2] = ["/usr/bin/node-probe", "xid"];
 /// Network delay in one direction to a distant cluster.
 const ONE_WAY: Duration = Duration::from_millis(50);
-/// Round trips that the protocol needs on an open connection: creation of the pod; TCP, TLS and websocket handshakes of the
-/// exec; the document and the end of the exec; deletion of the pod.
+/// Round trips that the protocol needs on an open connection: the creation of the pod, the TCP, TLS and websocket
+/// handshakes of the exec, the document and the end of the exec, and the deletion of the pod.
 const ROUND_TRIPS: u32 = 6;
 
 pub(crate) async fn measure(options: &Options, program: &Program, table: &mut Table) {

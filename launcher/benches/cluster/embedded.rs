@@ -1,5 +1,5 @@
-//! `Embedded`: a demo cluster in this process with its kubeconfig. `large` starts a cluster with many GPU nodes and
-//! pods.
+//! `Embedded`: a demo cluster in this process with its kubeconfig. `large`: starts a cluster with many GPU nodes and
+//! pods. `nodes`: the nodes of such a cluster.
 
 use std::path::PathBuf;
 use std::sync::Arc;

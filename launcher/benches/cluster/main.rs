@@ -1,4 +1,5 @@
-//! Measures gpu-syringe against a cluster, and prints the table of `docs/performance.md`.
+//! Measures gpu-syringe against a cluster, and prints the table of `docs/performance.md`: tool calls, lists, surveys of
+//! many nodes.
 //!
 //! ```text
 //! cargo bench -p gpu-syringe --bench cluster                                  the embedded cluster

@@ -1,4 +1,5 @@
-//! The types `Program` and `Session`: gpu-syringe as a process, for one command or as an MCP server.
+//! `Program`: gpu-syringe as a process, which runs one command (`Ran`: its time and memory use). `Session`: gpu-syringe
+//! as an MCP server. `run_timed`: runs any process.
 
 use std::io::{BufRead, BufReader, Lines, Write};
 use std::path::{Path, PathBuf};
@@ -94,7 +95,7 @@ pub(crate) async fn run_timed(mut command: Command) -> (Duration, Option<u64>) {
     (time, peak_mib)
 }
 
-/// Returns the peak resident memory of a process so far (`VmHWM`; Linux only).
+/// Returns the peak resident memory that a process has used until now (`VmHWM`, only on Linux).
 fn peak(pid: u32) -> Option<u64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;

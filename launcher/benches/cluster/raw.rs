@@ -1,4 +1,5 @@
-//! `read`, `lean_pod`: reference measurements without gpu-syringe: lists whose bytes are discarded, and a minimal pod.
+//! Reference measurements without gpu-syringe. `read`, `read_in_process`: lists whose bytes are discarded. `lean_pod`:
+//! a minimal pod. `connect`, `gpu_pod`, `ready_node`: a connection, a pod and a node for them.
 
 use std::path::Path;
 use std::time::{Duration, Instant};

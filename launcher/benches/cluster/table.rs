@@ -1,4 +1,4 @@
-//! The types `Table` and `Row`: the results of the benchmark, one row for each comparison.
+//! `Table`: the results of the benchmark, one `Row` for each comparison, and whether a target was missed.
 
 use std::fmt;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! `labels`, `resources`: the labels of GPU feature discovery and the resources of the device plugin for a node.
+//! `labels`, `resources`: create the labels of GPU feature discovery and the resources of the device plugin for a node.
 
 use std::collections::BTreeMap;
 

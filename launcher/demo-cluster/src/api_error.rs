@@ -1,4 +1,5 @@
 //! `ApiError`: the reason why a request fails, with the `Status` object and the message of a real API server.
+//! `Cause`: an invalid field in such a `Status`.
 
 use http::{HeaderValue, Response, header};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Status, StatusCause, StatusDetails};

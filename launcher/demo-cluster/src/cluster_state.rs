@@ -1,4 +1,5 @@
-//! `ClusterState`: the state of the cluster, which the API server and the kubelets share. `Host`: the facts of a node.
+//! `ClusterState`: the state of the cluster, which the API server and the kubelets share: store, nodes, clock, request
+//! log. `Host`: the facts and settings of a node. `InService`: counts the requests that are being served.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::AtomicU64;
@@ -19,18 +20,18 @@ use crate::node_fixture::{NodeFacts, NodeFixture};
 use crate::programs::Programs;
 use crate::store::{Store, Stored};
 
-/// The state of the cluster.
+/// The store, the nodes, the clock and the request log of the cluster.
 pub(crate) struct ClusterState {
     store: Mutex<Store>,
     pub(crate) authenticator: Authenticator,
     pub(crate) injector: Injector,
-    /// All requests so far, such as `GET /api/v1/nodes`.
+    /// All requests that were received until now, such as `GET /api/v1/nodes`.
     #[cfg(feature = "test-support")]
     pub(crate) requests: Mutex<Vec<String>>,
     /// Requests whose client is waiting for the response.
     #[cfg(feature = "test-support")]
     pub(crate) in_service: InService,
-    /// Number of pods created through the API so far.
+    /// Number of pods that were created through the API until now.
     pub(crate) pods_created: AtomicU64,
     /// Sender of the latest version of the store. Watches wait for a change of this value.
     pub(crate) changed: watch::Sender<u64>,

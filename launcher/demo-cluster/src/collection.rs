@@ -1,5 +1,5 @@
-//! `Collection`: the objects of one kind by namespace and name, with a limited history of changes for watches.
-//! `Selection`: the objects that a list or watch requests. `Page`: one page of a list.
+//! `Collection`: the objects of one kind by namespace and name, with a limited history of changes (`Change`) for
+//! watches. `Selection`: the objects that a list or watch requests. `Page`: one page of a list.
 //!
 //! Objects are in an `Arc`: a list takes references while the store is locked, and serializes the objects afterwards.
 //! There are no snapshots: the second page of a list shows the objects that exist when that page is requested.

@@ -1,4 +1,5 @@
-//! `ContainerFiles`: the files of a simulated container, in memory; `wait_for` waits until a file exists.
+//! `ContainerFiles`: the files of a simulated container (`ContainerFile`), in memory. `wait_for`: waits until a file
+//! exists.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};

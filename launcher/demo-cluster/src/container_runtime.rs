@@ -1,5 +1,5 @@
 //! `Runtime`: the simulated container runtime of all nodes, with the state, log and files of each container.
-//! The API shows changes in this state after a delay.
+//! The API shows changes in this state after a delay. `ExecTargetError`: why an exec cannot start.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};

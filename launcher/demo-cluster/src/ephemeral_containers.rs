@@ -98,7 +98,7 @@ fn replace(containers: Vec<EphemeralContainer>, patch: &Value) -> Result<Vec<Eph
     patch_containers(patch).into_iter().map(|one| serde_json::from_value(one).map_err(bad_patch)).collect()
 }
 
-/// Validates the new list; returns the names of the new containers.
+/// Validates the new list, and returns the names of the new containers.
 fn validate(pod: &Pod, wanted: &[EphemeralContainer], name: &str) -> Result<Vec<String>, ApiError> {
     let mut causes = Vec::new();
     let field = |suffix: &str| format!("spec.ephemeralContainers{suffix}");

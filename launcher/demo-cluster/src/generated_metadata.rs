@@ -1,8 +1,9 @@
-//! `uid`, `suffix`: deterministic UIDs and name suffixes. `now`: the current time. `is_subdomain`: checks a name.
+//! `uid`, `suffix`: derive UIDs and name suffixes from a number. `now`: the current time. `is_subdomain`: checks a
+//! name.
 
 use jiff::Timestamp;
 
-/// The characters of generated names in Kubernetes: no vowels, and no characters that look alike.
+/// The characters of generated names in Kubernetes: no vowels, and no characters that look similar.
 const ALPHABET: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
 /// Length of the generated suffix of a name.
 const SUFFIX_LENGTH: usize = 5;

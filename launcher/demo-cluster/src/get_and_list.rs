@@ -1,4 +1,5 @@
-//! `get`, `list`: serve these verbs for every stored kind. `selection`, `key`, `find`: the objects of a request.
+//! `get`, `list`: serve these verbs for every stored kind. `selection`, `key`, `find`: the objects that a request
+//! names. `list_response`: a list as a response.
 
 use std::sync::Arc;
 
@@ -80,7 +81,7 @@ pub(crate) fn list_response<K: Stored>(metadata: ListMeta, items: Vec<Arc<K>>) -
     json(200, &List { kind: format!("{}List", K::KIND), api_version: K::API_VERSION, metadata, items })
 }
 
-/// Returns the key after which a list continues. A `continue` token is `version:namespace/name`; clients must not parse
+/// Returns the key after which a list continues. A `continue` token is `version:namespace/name`. Clients must not parse
 /// the token.
 fn continue_key(state: &ClusterState, token: &str) -> Result<Key, ApiError> {
     if state.injector.take_continue_expiry() {

@@ -1,4 +1,5 @@
-//! `Kind`: the name of a stored kind in paths, and the fields for selectors: `Pod`, `Node`, `Event`, `Namespace`.
+//! `Kind`: the trait of stored kinds (`Pod`, `Node`, `Event`, `Namespace`): their name in paths, and their fields for
+//! selectors.
 
 use k8s_openapi::api::core::v1::{Event, Namespace, Node, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;

@@ -11,7 +11,7 @@
 //! ```
 //!
 //! The API server listens on a free port of 127.0.0.1, without TLS. Each cluster has a random bearer token, which is in
-//! its kubeconfig; requests without the token get 401. Requests from web pages are rejected.
+//! its kubeconfig. Requests without the token get 401. Requests from web pages are rejected.
 //!
 //! # Modules
 //!
@@ -201,7 +201,8 @@ impl Cluster {
         self.state.pods_created.load(Ordering::Relaxed)
     }
 
-    /// Returns all requests with a valid token so far, in order, such as `GET /api/v1/nodes?limit=500`.
+    /// Returns all requests with a valid token that were received until now, in order, such as `GET
+    /// /api/v1/nodes?limit=500`.
     #[cfg(feature = "test-support")]
     pub fn requests(&self) -> Vec<String> {
         self.state.requests.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()

@@ -1,4 +1,5 @@
-//! `Accepted`: the formats in an `Accept` header. `negotiate`: converts a response to protobuf if preferred.
+//! `Accepted`: the formats in an `Accept` header. `negotiate`: converts a response to protobuf if the client prefers
+//! it.
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, header};
@@ -56,7 +57,7 @@ impl Accepted {
     }
 }
 
-/// Returns the response in the format that the client prefers; 406 if the client accepts no format that this object
+/// Returns the response in the format that the client prefers, or 406 if the client accepts no format that this object
 /// supports. Responses that are not JSON objects are not changed.
 pub(crate) async fn negotiate(response: Response<Body>, accepted: Accepted) -> Response<Body> {
     let is_json = response.headers().get(header::CONTENT_TYPE).is_some_and(|value| value == "application/json");

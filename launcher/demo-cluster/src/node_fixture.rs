@@ -1,5 +1,5 @@
 //! `NodeFixture`: a node of a fixture and its `Node` object. `NodeFacts`: the facts that a probe reads on the node.
-//! `PROBE_IMAGE`: the image of the probe.
+//! `PROBE_IMAGE`, `PROBE_IMAGE_PINNED`, `probe_image_digest`: the image of the probe.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

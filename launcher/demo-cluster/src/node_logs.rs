@@ -1,4 +1,5 @@
-//! `serve`: serves `nodes/proxy` to `/logs/` of the kubelet: a file in `/var/log`, complete or only the last bytes.
+//! `serve`: serves a log file of a node (`nodes/proxy`, path `/logs/` of the kubelet): the complete file or only its
+//! last bytes.
 
 use http::{HeaderName, Request, Response, header};
 use jiff::Timestamp;

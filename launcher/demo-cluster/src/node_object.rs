@@ -1,4 +1,5 @@
-//! `ready_condition`, `is_ready`, `set_ready`: the `Ready` condition of a `Node` object. `internal_ip`: its address.
+//! `ready_condition`, `is_ready`, `is_unknown`, `set_ready`: the `Ready` condition of a `Node` object.
+//! `internal_ip`: the address of the node.
 
 use k8s_openapi::api::core::v1::{Node, NodeCondition};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;

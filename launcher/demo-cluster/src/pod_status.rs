@@ -1,5 +1,5 @@
-//! `creating`, `running`, `terminated`, `rejected`, …: write the status of a pod as a kubelet does.
-//! `Termination`: the end of a container. `is_pending`, `running_containers`: read the status.
+//! Functions that write the status of a pod as a kubelet does: `creating`, `waiting`, `running`, `terminated` (with
+//! `Termination`), `rejected`, `deadline_exceeded`. `is_pending`, `running_containers`: read the status.
 
 use k8s_openapi::api::core::v1::{
     ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting, ContainerStatus, HostIP,

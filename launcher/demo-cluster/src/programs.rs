@@ -1,4 +1,5 @@
-//! The trait `Programs`, which starts the programs of container images, and `NodeProbe`, the image of the probe.
+//! `Programs`: the trait that starts the programs of container images (`Invocation`, `Streams`). `NodeProbe`: the
+//! programs of the probe's image.
 //!
 //! [`NodeProbe`] is the image of the probe with the real `node-probe`, which replays the facts of its node. With the
 //! feature `test-support`, `ShellImages` has images with a shell and other programs.

@@ -1,4 +1,5 @@
-//! `Store`: all stored objects of the cluster, with one resource version for all kinds.
+//! `Store`: all stored objects of the cluster, with one resource version for all kinds (`Stored`: a kind with a
+//! collection).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -85,7 +86,7 @@ impl Store {
         object
     }
 
-    /// Changes the object with this key; returns `None` if the object does not exist.
+    /// Changes the object with this key. Returns `None` if the object does not exist.
     pub(crate) fn edit<K: Stored>(&mut self, key: &Key, edit: impl FnOnce(&mut K)) -> Option<Arc<K>> {
         let mut object = K::clone(K::collection(self).get(key)?);
         edit(&mut object);

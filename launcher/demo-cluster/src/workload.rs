@@ -1,4 +1,5 @@
-//! `workload_pod`, `workloads_of`, `pods_of_facts`: create running GPU pods, from a count or from the facts of a node.
+//! `workload_pod`: creates a running pod with a number of GPUs.
+//! `workloads_of`, `pods_of_facts`: create the running GPU pods that the facts of a node describe.
 
 use std::collections::BTreeMap;
 

@@ -1,5 +1,5 @@
-//! `first_faults`: the first fault among the events (`Event`) of several pods or nodes.
-//! `echoes`: the later events on other pods or nodes that can follow from this fault.
+//! `Event`: a kernel event of one of several pods or nodes. `first_faults`: the first fault of each chain of events.
+//! `echoes`, `in_words`: the later events on other pods or nodes that can follow from a fault, and a text about them.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,5 @@
-//! `data`, `name`, `reason`: clean text from a node. `time`, `process`, `gpus`, `event`, …: format facts for evidence.
+//! Functions that format text and facts for evidence. `data`, `name`, `reason`: clean and shorten text from a node.
+//! `time`, `ago`, `process`, `event`: format facts. `gpus`, `about`: a text about one GPU or several GPUs.
 
 use jiff::{SignedDuration, Timestamp};
 

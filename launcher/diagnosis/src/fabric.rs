@@ -1,5 +1,5 @@
-//! `spread_faults`: the first faults in an NVLink fabric of several nodes, and the nodes that each fault affected.
-//! `FabricNode`: the facts of one node. `SpreadFault`: a fault with the affected nodes.
+//! `spread_faults`: finds the first faults in an NVLink fabric of several nodes, and the nodes that each fault
+//! affected. `FabricNode`: the facts of one node. `SpreadFault`: a fault with the affected nodes.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,4 +1,5 @@
-//! `Diagnosis`, `Finding`, `Scope`, `Action`, `Plan`, `Urgency`, `Rma`, `Verdict`: the types of the diagnosis of a node.
+//! Types of the diagnosis of a node: `Diagnosis`, its `Finding`s (with `Scope`, `Action`), its `Plan`s (with `Urgency`,
+//! `Rma`), its `Verdict`.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,5 @@
-//! `Health`, `GpuHealth`, `Deduction`, `HealthStatus`: the health of a node. `conclusion::health` computes the values.
+//! Types of the health of a node and its GPUs: `Health`, `GpuHealth`, `Deduction` (of points from the score),
+//! `HealthStatus`. `conclusion::health` computes the values.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,4 +1,5 @@
-//! `StackStage`, `Stage`, `StageState`: types for the stages between the PCI bus and the scheduler, in answers.
+//! `Stage`: a stage between the PCI bus and the scheduler. `StageState`: its state. `StackStage`: a stage with its
+//! state, in answers.
 
 use serde::{Deserialize, Serialize};
 

@@ -279,7 +279,7 @@ pub fn kube_reason(error: &kube::Error) -> String {
     sign_in_reason(error, None)
 }
 
-/// Like [`kube_reason`], with the name of the credential plugin if it is known.
+/// Works like [`kube_reason`], and adds the name of the credential plugin if it is known.
 pub fn sign_in_reason(error: &kube::Error, plugin: Option<&str>) -> String {
     if let Some(reason) = sign_in_error(error).and_then(|error| plugin_reason(error, plugin)) {
         return reason;

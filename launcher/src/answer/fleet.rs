@@ -1,4 +1,5 @@
-//! `FleetAnswer`: the answer about many nodes, with findings and outliers first, then groups by model.
+//! `FleetAnswer` and its parts (`NodeCounts`, `FleetFinding`, `Outlier`, `ModelGroup`, `FailedNodes`, `NodeDetail`):
+//! the answer about many nodes, with findings and outliers first, then groups by model.
 
 use std::collections::{BTreeMap, HashSet};
 

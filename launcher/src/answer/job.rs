@@ -1,4 +1,5 @@
-//! `JobAnswer`: the answer about the pods of a job, and which pod differs from the others. `page`: formats the answer as text for a terminal.
+//! `JobAnswer`: the answer about the pods of a job, and which pods differ from the others (`SuspectPod`).
+//! `page`: formats the answer as text for a terminal.
 
 use std::collections::BTreeMap;
 
@@ -60,8 +61,8 @@ pub struct SuspectPod {
 }
 
 impl CommandAnswer for JobAnswer {
-    /// Failed pods, and pods that wait because of a fault or a stopped process, are critical. A difference is a
-    /// warning.
+    /// Failed pods, and pods that wait because of a fault or a stopped process, are critical. A difference has the
+    /// severity warning.
     fn outcome(&self) -> Outcome {
         let is_critical = |suspect: &Suspect| suspect.because <= Suspicion::Fault;
         // If no pod has started, none of them differs from the others.

@@ -1,4 +1,5 @@
-//! Modules of the answers about a node, many nodes, a job and an Xid code, and of their text for a terminal.
+//! Modules of the answers about a node, many nodes, a job and an Xid code: their data, their JSON (size, schema, marks
+//! for untrusted text) and their text for a terminal.
 
 pub(crate) mod fleet;
 pub(crate) mod fleet_page;

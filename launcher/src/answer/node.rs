@@ -1,4 +1,5 @@
-//! `NodeAnswer`: the answer about one node, with findings, the tool's own section, and how the node was read.
+//! `NodeAnswer`: the answer about one node, with findings, the tool's own section, how the node was read, and the
+//! checked times (`LogCoverage`).
 
 use diagnosis::finding::{Diagnosis, Finding, Plan, Verdict};
 use schemars::JsonSchema;

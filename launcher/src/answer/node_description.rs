@@ -1,4 +1,5 @@
 //! `NodeDescription`: the description of one node, with data from Kubernetes and from a probe.
+//! `NodeTotals`, `GpuRow`: its numbers of GPUs, and a GPU as a row.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,5 @@
-//! `NodeNames`: the number of nodes, and their names in a short form (`node-[1,3-5]`). `host_list`: the names for Slurm.
+//! `NodeNames`: the number of nodes, and their names in a short form (`node-[1,3-5]`). `host_list`: the names for
+//! Slurm.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,5 @@
-//! `head`, `foot`, `push_gpus`, `stack_line`: format the parts of an answer about one node: findings, source, GPU table, GPU stack.
+//! `head`, `foot`, `push_gpus`, `stack_line`: format the parts of an answer about one node: findings, source, GPU
+//! table, GPU stack.
 
 use diagnosis::finding::{Finding, Plan};
 use diagnosis::stack_stage::{StackStage, StageState};

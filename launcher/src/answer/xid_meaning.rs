@@ -1,4 +1,5 @@
-//! `XidMeaning`: the meaning of an Xid or SXid code from the catalogue, as JSON and as text. No cluster is read.
+//! `XidMeaning`: the meaning of an Xid or SXid code from the catalogue (`XidRow`, `SxidRow`), as JSON and as text. No
+//! cluster is read.
 
 use schemars::JsonSchema;
 use serde::Serialize;

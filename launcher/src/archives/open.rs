@@ -1,5 +1,6 @@
-//! `open`: opens the cluster of the kubeconfig, or the embedded cluster with the archive of `--from` or `--demo`.
-//! `open_file`: opens an archive in place of the cluster. `raw_records`: returns the kernel logs and files of its nodes.
+//! `open`: opens (`Opened`) the cluster of the kubeconfig, or the embedded cluster with the archive of `--from` or
+//! `--demo`. `open_file`: opens an archive in place of the cluster. `raw_records`: returns the kernel logs and files of
+//! its nodes.
 
 use std::collections::BTreeMap;
 use std::fs::File;

@@ -1,4 +1,5 @@
-//! `open`, `open_file`, `raw_records` for builds without the feature `demo`, which have no embedded cluster and cannot read archives.
+//! `open`, `open_file`, `raw_records` for builds without the feature `demo`, which have no embedded cluster and cannot
+//! read archives.
 
 use std::collections::BTreeMap;
 pub(crate) use std::convert::Infallible as EmbeddedCluster;

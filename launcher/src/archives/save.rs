@@ -1,4 +1,5 @@
-//! `SaveArgs`, `save`: the command `gpu-syringe save`, which writes reports of nodes and Kubernetes objects into an archive.
+//! `SaveArgs`, `save`: the command `gpu-syringe save`, which writes reports of nodes and Kubernetes objects into an
+//! archive. `Saved`: its answer.
 
 use std::collections::BTreeSet;
 use std::mem::take;

@@ -1,5 +1,6 @@
-//! `Cli`, `Command`: the definition of the command line of `gpu-syringe`.
-//! `read`: parses the command line into `Arguments`, with defaults from the settings file.
+//! `Cli`, `Command`: the definition of the command line of `gpu-syringe`. `command`: this definition with its help
+//! texts. `read`: parses the command line into `Arguments`, with defaults from the settings file. `documented_call`:
+//! parses a documented command.
 
 mod help;
 pub(crate) mod man;

@@ -1,4 +1,5 @@
-//! `ToolCommand`: the commands that run a tool. `into_call` converts a command to a `ToolCall`.
+//! `ToolCommand`: the commands that run a tool, some with `--watch` (`Watched`) or consent (`Confirmed`).
+//! `into_call` converts a command to a `ToolCall`.
 
 use std::time::Duration;
 

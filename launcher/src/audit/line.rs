@@ -1,4 +1,4 @@
-//! `AuditLine`: one line of the audit log, which defines the format of the file.
+//! `AuditLine`: one line of the audit log about an event (`AuditEvent`), which defines the format of the file.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};

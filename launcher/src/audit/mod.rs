@@ -1,4 +1,5 @@
-//! Modules of the audit log (`$XDG_STATE_HOME/gpu-syringe/audit.jsonl`): a JSON line for every probe pod, action and saved archive.
+//! Modules of the audit log (`$XDG_STATE_HOME/gpu-syringe/audit.jsonl`): a JSON line for every probe pod, action and
+//! saved archive.
 //!
 //! ```text
 //!   probe::AuditRecord (one call; a line per pod) ─▶ AuditLine ─▶ AuditLog (append, mode 0600, rotate) ─▶ audit.jsonl, audit.jsonl.1, …

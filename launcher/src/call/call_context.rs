@@ -16,7 +16,7 @@ use crate::settings::Settings;
 use kube_read::Contexts;
 use kube_read::Failure;
 
-/// The context of a call.
+/// The settings and objects that one call uses.
 #[derive(Clone)]
 pub struct CallContext {
     /// Settings of this launcher.

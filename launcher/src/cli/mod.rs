@@ -1,4 +1,5 @@
 //! `main`: runs the command line, from arguments to exit status. The program exits only after every pod is deleted.
+//! Submodules: the commands compare, doctor and setup, output, progress, signals, logging.
 
 mod compare_command;
 mod doctor_command;

@@ -1,4 +1,6 @@
-//! `Output`: writes answers to standard output in the chosen format, and messages to standard error.
+//! `Output`: writes answers, pages and manifests to standard output in the chosen format, and failures to standard
+//! error. `print`, `note`, `is_reader_gone`: write a text or a remark, and find out whether the reader of a pipe has
+//! closed it.
 
 use std::io::{IsTerminal, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -110,7 +112,7 @@ impl Output {
             let yaml = serde_saphyr::to_string(json).map_err(|error| failed(error.to_string()))?;
             return Ok(yaml.trim_end().to_owned());
         }
-        // A person reads the output on a terminal; a program reads the output in a pipe.
+        // A person reads the output on a terminal, and a program reads the output in a pipe.
         let pretty = std::io::stdout().is_terminal();
         let text = if pretty { serde_json::to_string_pretty(json) } else { serde_json::to_string(json) };
         text.map_err(|error| failed(error.to_string()))

@@ -1,5 +1,5 @@
 //! `show`, `of_phases`: show progress on a terminal: a spinner with the phase and its seconds, or a bar for many nodes.
-//! `Messages`: writes messages to standard error that the progress line does not overwrite.
+//! `clear`: removes it. `Messages`: writes messages to standard error that the progress line does not overwrite.
 
 use std::io::Write;
 use std::sync::{Arc, LazyLock};

@@ -1,4 +1,5 @@
-//! `between`: the changes between two readings of a node, worst first: findings, lost GPUs, counters, kernel events, other values.
+//! `between`: the changes (`Change`, `Kind`) between two readings of a node, worst first: findings, lost GPUs,
+//! counters, kernel events, other values.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 

@@ -1,5 +1,5 @@
-//! `compare`: compares two readings of a node, or the nodes of two archives.
-//! The result is a `Comparison` with the changes of each node.
+//! `compare`: compares two readings of a node, or the nodes of two states (`Side`: an archive or the cluster).
+//! The result is a `Comparison` with the changes of each node. `CompareArgs`: the arguments of the command.
 //!
 //! Modules: `facts`: the values of a node and of each GPU, with the identity of the GPU. `changes`: the differences, worst first.
 

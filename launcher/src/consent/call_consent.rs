@@ -1,4 +1,5 @@
-//! `Consent`: the prompt, the tokens, the answer of the host's user, and an open question, for the consent to the action of one call.
+//! `Consent`: the prompt, the tokens, the answer of the host's user, and an open question, for the consent to the
+//! action of one call.
 
 use std::sync::{Arc, Mutex, PoisonError};
 

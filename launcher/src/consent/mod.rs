@@ -1,4 +1,5 @@
-//! Modules for the consent to an action: a person must have read the plan of the action and agreed to it.
+//! Modules for the consent to an action (prompts, tokens, commands): a person must have read the plan of the action and
+//! agreed to it.
 //!
 //! ```text
 //!   plan ─▶ Prompt ─┬─ a person agreed or declined (elicitation, a terminal, --yes) ─▶ act, or not

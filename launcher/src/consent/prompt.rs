@@ -1,4 +1,5 @@
-//! `Prompt`: the trait that asks a person for consent to a plan. `AlwaysYes` (`--yes`), `NoPrompt`: prompts. `ConsentAnswer`: the answers.
+//! `Prompt`: the trait that asks a person for consent to a plan. `AlwaysYes` (`--yes`), `NoPrompt`: prompts without a
+//! person. `ConsentAnswer`, `HostAnswer`, `PendingQuestion`: the answers, and a question that the host asks.
 
 use futures_util::future::BoxFuture;
 

@@ -1,5 +1,5 @@
 //! `token_binding`: creates the text to which a token is bound: the action and its target.
-//! `redeemer_binding`: adds to this text who may redeem the token.
+//! `redeemer_binding`: adds to this text who may redeem the token (`Redeemer`).
 
 use serde_json::{Value, json};
 
@@ -17,7 +17,7 @@ pub fn token_binding(tool: &str, server: &str, context: &str, node: &str, argume
     json!([tool, server, context, node, arguments]).to_string()
 }
 
-/// Returns the binding for one redeemer, so that the model cannot redeem a token of the host.
+/// Returns the binding for one redeemer, so that the model cannot redeem a token that only the MCP host may redeem.
 pub(crate) fn redeemer_binding(redeemer: Redeemer, content: &str) -> String {
     format!("{redeemer:?} {content}")
 }

@@ -1,4 +1,5 @@
-//! `Tokens`: random tokens, each bound to one action, in the memory of this process only.
+//! `Tokens`: issues and redeems random tokens, each bound to one action (`OpenToken`), in the memory of this process
+//! only. `TOKEN_LIFETIME`: how long a token is valid.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};

@@ -1,4 +1,5 @@
-//! Functions that create the doctor checks of the connection, the server version, permissions, exec and the clock from `Observed`.
+//! Functions that create doctor checks from `Observed`: `connected`, `no_connection`, `no_server` (connection),
+//! `version`, `permissions`, `exec`, `clock`.
 
 use jiff::SignedDuration;
 

@@ -1,4 +1,4 @@
-//! `Check`: the result of one doctor check, with the command that fixes a problem.
+//! `Check`: one doctor check, with its result (`Status`) and the command that fixes a problem (`Fix`).
 
 use serde::Serialize;
 use syringe_core::text::clean;
@@ -29,7 +29,7 @@ pub(crate) struct Fix {
     pub(crate) note: String,
 }
 
-/// One check.
+/// One check of the environment, with its result and its evidence.
 #[omit(Option, bool)]
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Check {

@@ -1,4 +1,4 @@
-//! `probe`: runs one real probe for `gpu-syringe doctor --node`, and measures the time of each phase.
+//! `probe`: runs one real probe for `gpu-syringe doctor --node`, and measures the time of each phase (`NodeProbe`).
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,4 +1,5 @@
-//! `observe`: reads from the API server, in parallel, all data for the doctor checks; creates only dry runs of pods.
+//! `observe`: reads from the API server, in parallel, all data for the doctor checks (`Observed`). It creates only dry
+//! runs of pods. `Seen`, `DryRun`, `ExecAnswer`: the responses. `version`: the version of the server.
 
 use std::time::Duration;
 

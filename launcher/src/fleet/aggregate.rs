@@ -1,4 +1,5 @@
 //! `aggregate`: combines the outcomes of all nodes into a `FleetAnswer` with counts, groups and findings, worst first.
+//! `CallSummary`: facts about the call.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,4 +1,5 @@
-//! Modules that read many nodes in one call: select them, probe each once, compare them, and truncate the answer.
+//! Modules that read many nodes in one call, or the nodes of a job: select them, probe each once, compare them, and
+//! truncate the answer.
 
 mod aggregate;
 mod node_row;

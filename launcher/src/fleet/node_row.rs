@@ -1,4 +1,4 @@
-//! `NodeRow`: the verdict, findings and compared values of a node in an answer about many nodes.
+//! `NodeRow`, `from_reading`: the verdict, findings and compared values of a node in an answer about many nodes.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,7 +16,7 @@ use crate::answer::fleet::NodeFinding;
 use crate::node_reading::read_node::NodeReading;
 use kube_read::objects::node_facts as node_gpus;
 
-/// Maximum number of findings of one node; the others are counted.
+/// Maximum number of findings of one node. The others are only counted.
 const FINDINGS_OF_NODE: usize = 3;
 /// Maximum length of a line about a node.
 pub(crate) const SENTENCE: usize = 240;

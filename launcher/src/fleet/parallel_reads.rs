@@ -1,4 +1,5 @@
 //! `ParallelReads`: reads many nodes, a limited number in parallel, with a deadline for each node and for the call.
+//! `NodeOutcome`: the result for one node.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};

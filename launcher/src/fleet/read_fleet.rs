@@ -1,4 +1,5 @@
-//! `read_fleet`: answers a call about many nodes: lists the GPU nodes, reads them, and aggregates the results.
+//! `read_fleet`: answers a call about many nodes (`NodeSelection`): lists the GPU nodes, reads them, and aggregates the
+//! results.
 
 use std::collections::BTreeMap;
 

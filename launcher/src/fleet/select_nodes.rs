@@ -1,4 +1,4 @@
-//! `select_nodes`: selects the nodes of a command by their names or by a label selector.
+//! `select_nodes`: selects the nodes of a command by their names or by a label selector (`SelectedNodes`).
 
 use k8s_openapi::api::core::v1::Node;
 use kube::ResourceExt;

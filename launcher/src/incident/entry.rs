@@ -1,4 +1,5 @@
-//! `Entry`, `Gap`, `Lane`, `Run`: the parts of a timeline: what happened, periods without data, and the objects of the entries.
+//! `Entry`, `Gap`, `Lane`, `Run`: the parts of a timeline: events, periods without data, objects with entries, and the
+//! times in which a container ran. `EntryKind`, `GapKind`: their kinds.
 
 use jiff::Timestamp;
 use schemars::JsonSchema;

@@ -1,4 +1,5 @@
-//! `page`: formats a timeline as one HTML page without scripts and without resources from other hosts. All texts are escaped.
+//! `page`: formats a timeline as one HTML page without scripts and without resources from other hosts. All texts are
+//! escaped.
 
 use jiff::Timestamp;
 use syringe_core::text::clean_keeping_lines;
@@ -61,7 +62,7 @@ impl Scale {
     }
 }
 
-/// Returns the page.
+/// Returns the timeline as an HTML page.
 pub(super) fn page(incident: &Incident) -> String {
     let Incident { summary, from, to, context, archive, nodes, entries, gaps, nodes_omitted, .. } = incident;
     let of_gaps = gaps.iter().flat_map(|gap| [gap.from, gap.to]).flatten();

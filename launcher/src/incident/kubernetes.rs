@@ -1,4 +1,5 @@
-//! `of_node`, `of_pod`, `of_events`: create the timeline entries of a node from Kubernetes: conditions, pods with GPUs, and events.
+//! `of_node`, `of_pod`, `of_events`: create the timeline entries of a node from Kubernetes: conditions, pods with GPUs,
+//! and events. `is_shown`: whether a pod is in the timeline.
 
 use std::collections::BTreeSet;
 

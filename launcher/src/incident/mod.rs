@@ -1,4 +1,5 @@
-//! `incident`: creates one timeline of kernel events, Kubernetes events, pods, driver loads, GPU resets and boots of one or many nodes.
+//! `incident`: creates one timeline (`Incident`) of kernel events, Kubernetes events, pods, driver loads, GPU resets
+//! and boots of nodes. `IncidentArgs`: the arguments of the command.
 //!
 //! Modules: `entry`: the parts of a timeline. `node_timeline`: the entries from the report of a node. `kubernetes`: the
 //! entries from the API. `html`: the timeline as one page. The answer also contains gaps: a time without data is not a

@@ -1,4 +1,5 @@
-//! Modules of the MCP server, which uses standard input and output.
+//! Modules of the MCP server on standard input and output: server, tool definitions, prompts, resources, consent, JSON
+//! lines.
 
 mod elicitation;
 mod json_lines;

@@ -1,5 +1,5 @@
 //! `Server`: the MCP server, which runs tool calls and serves prompts and resources.
-//! `serve`: runs the server on standard input and output.
+//! `serve`: runs the server on standard input and output. `tool_result`: the result of a tool call.
 //!
 //! The server supports both generations of the protocol: with and without `initialize`.
 

@@ -1,4 +1,4 @@
-//! `ProbeSummary`: the field `probe` of an answer, with how the facts were read and what remains in the cluster.
+//! `ProbeSummary`: the field `probe` of an answer: how the facts were read, and what remains in the cluster.
 
 use jiff::Timestamp;
 use schemars::JsonSchema;

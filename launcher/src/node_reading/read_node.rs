@@ -1,5 +1,6 @@
-//! `read`, `read_or_api_only`: read the Node object, run the probe, and make the diagnosis (`NodeReading`).
-//! `with_kubernetes`: adds the data from the Kubernetes API if no probe ran. `section`: returns a section of the report.
+//! `read`, `read_or_api_only`, `read_with_object`: read the Node object, run the probe (`ReadRequest`), and make the
+//! diagnosis (`NodeReading`). `with_kubernetes`: adds the data from the Kubernetes API if no probe ran. `section`:
+//! returns a section of the report.
 
 use std::time::Duration;
 
@@ -401,8 +402,8 @@ impl NodeReading {
     }
 }
 
-/// Probes a node whose Node object was already read. If no probe can run, all facts of the node are unknown; the caller
-/// adds the data from the Kubernetes API.
+/// Probes a node whose Node object was already read. If no probe can run, all facts of the node are unknown, and the
+/// caller adds the data from the Kubernetes API.
 pub(crate) async fn read_with_object(
     call: &CallContext,
     known: NodeToRead<'_>,

@@ -1,4 +1,5 @@
-//! `AdmittedImages`: the image that the policy of a namespace admits, with its pull secrets. The launcher uses it if no image is set.
+//! `AdmittedImages`, `read`: the image that the policy of a namespace admits (`Admitted`), with its pull secrets.
+//! The launcher uses it if no image is set.
 
 use std::collections::HashMap;
 use std::time::Duration;

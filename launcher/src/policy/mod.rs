@@ -1,5 +1,5 @@
-//! Modules for the admission policies of a set-up: the image that a policy admits, and the values that an administrator sets.
-//! Functions and constants for the names of the policies and their variables.
+//! Modules for the admission policies of a set-up: the image that a policy admits, and the values that an administrator
+//! sets. `cluster_name`, `is_refusal_of`, `variable`, `POLICIES`: the names of the policies and their variables.
 
 pub(crate) mod admitted_image;
 pub(crate) mod values;

@@ -1,4 +1,4 @@
-//! `Values`: the values that an administrator sets in the policy gpu-syringe-probe-only.
+//! `Values`: the values (`IMAGE`, `PULL_SECRETS`) that an administrator sets in the policy gpu-syringe-probe-only.
 //! Each value is the expression of a variable: a text or a list of texts in JSON, which is also a literal of CEL.
 
 use std::collections::BTreeMap;

@@ -1,4 +1,5 @@
 //! `AuditRecord`: collects the audit data of one call, and writes one line for each pod after the pod is deleted.
+//! For an action (`ActionDetails`), it also writes a line before the action, or about a declined action.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -1,4 +1,5 @@
-//! Modules that run a probe: create a pod on a node, read one JSON document from the pod, delete the pod.
+//! Modules that run a probe: create a pod on a node, read one JSON document from the pod, delete the pod. `Prober`
+//! starts probes.
 //!
 //! - `lifecycle`: the pod object, its creation and deletion, and the clean-up after killed launchers
 //! - `exec`: exec with retries until the container is running, and the report that the probe prints

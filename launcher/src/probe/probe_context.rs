@@ -58,7 +58,7 @@ pub(super) struct ProbeContext {
     pub(super) present_image: Option<String>,
     /// The base image that --via auto chose.
     pub(super) base_image: Option<String>,
-    /// Methods that were passed over, with the reason, one line each.
+    /// Methods that were not used, with the reason, one line each.
     pub(super) passed_over: Vec<String>,
     /// The reason why the process of the probe may stay on the node after its pod is deleted.
     pub(super) process_stays: OnceLock<&'static str>,

@@ -1,4 +1,5 @@
-//! `Prober`: starts each probe as a task that nothing cancels, and waits for all tasks when the program exits.
+//! `Prober`: starts each probe and action as a task that nothing cancels, cleans up after earlier launchers, and waits
+//! for all tasks when the program exits.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::AtomicBool;

@@ -1,4 +1,5 @@
-//! `ProbeRequest`: the facts to read or the action of one probe. `Phase`: the progress of a call.
+//! `ProbeRequest`: the facts to read or the action of one probe. `Phase`: the progress of a call, reported to an
+//! `OnPhase`.
 
 use syringe_core::probe_command::ProbeCommand;
 
@@ -10,7 +11,7 @@ use super::target_container::TargetContainer;
 /// Progress of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
-    /// Other probes of this launcher are in flight; the pod is created when a slot is free.
+    /// Other probes of this launcher are in flight. The pod is created when a slot is free.
     Queue {
         /// Number of calls that are waiting before this call.
         before: u32,
@@ -19,7 +20,7 @@ pub enum Phase {
     },
     /// The pod is being created.
     Create,
-    /// The pod exists; its container is starting.
+    /// The pod exists, and its container is starting.
     Start,
     /// The node is pulling the image of the container.
     Pull,

@@ -6,7 +6,7 @@ use syringe_core::report::Report;
 
 use crate::settings::ProbeMethod;
 
-/// The result of a probe.
+/// The report of a probe, and what remains in the cluster.
 #[derive(Clone, Debug)]
 pub struct ProbeResult {
     pub report: Report,
@@ -24,7 +24,7 @@ pub struct ProbeResult {
     pub timings: Timings,
     /// Notes about how the document was read (a retry, a probe that did not exit).
     pub note: Option<String>,
-    /// Methods that were passed over, with the reason. Each line is returned only once per launcher.
+    /// Methods that were not used, with the reason. Each line is returned only once per launcher.
     pub passed_over: Vec<String>,
 }
 

@@ -17,7 +17,7 @@ use crate::settings::ProbeMethod;
 use kube_read::Failure;
 
 /// Creates the objects, reads the report and cleans up, even after a failure. Then writes a line in the audit log.
-/// `steps` is an error if no method can run; in this case, the line is also written.
+/// `steps` is an error if no method can run. In this case, the line is also written.
 pub(super) async fn run(
     context: &ProbeContext,
     steps: Result<impl ProbeSteps, Failure>,

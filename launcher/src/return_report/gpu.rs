@@ -1,4 +1,5 @@
-//! `Gpu`: the GPU of a return report, with its identity, versions, kernel lines and files. The driver may have lost the GPU.
+//! `Gpu`: the GPU of a return report, with its identity, versions, kernel lines and files. The driver may have lost the
+//! GPU.
 
 use diagnosis::Finding;
 use kube_read::Failure;

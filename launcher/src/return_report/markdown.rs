@@ -1,4 +1,5 @@
-//! `text`: formats the report in Markdown. Third-party texts are printed as code, in which characters have no Markdown meaning.
+//! `text`: formats the report in Markdown. Third-party texts are printed as code, in which characters have no Markdown
+//! meaning.
 
 use diagnosis::{Finding, Plan};
 use jiff::Timestamp;

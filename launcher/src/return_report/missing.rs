@@ -1,4 +1,5 @@
-//! `of`: lists the data that a vendor asks for and that the report lacks, each with the command that gets the data.
+//! `of`: lists the data that a vendor asks for and that the report lacks (`Missing`), each with the command that gets
+//! the data.
 
 use diagnosis::finding::Rma;
 use schemars::JsonSchema;

@@ -1,6 +1,6 @@
-//! `return_report`: creates the report for the return of a GPU to its vendor (RMA), as JSON or Markdown.
-//! It contains identity, versions, counters, events with kernel lines, attempts to recover the GPU, findings, and
-//! missing data with the commands that get this data.
+//! `return_report`: creates the report for the return of a GPU to its vendor (RMA) (`ReturnReport`), as JSON or
+//! Markdown. It contains identity, versions, counters, events with kernel lines, attempts to recover the GPU, findings,
+//! and missing data with the commands that get this data.
 //!
 //! Modules: `gpu`: finds the GPU and its data. `missing`: data that a vendor also asks for. `markdown`: the report as
 //! text.

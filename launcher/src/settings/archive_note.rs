@@ -1,4 +1,5 @@
-//! `ArchiveNote`: marks an answer from an archive, with the time and the program version with which the archive was written.
+//! `ArchiveNote`: marks an answer from an archive, with the time and the program version with which the archive was
+//! written.
 
 use jiff::Timestamp;
 use schemars::JsonSchema;

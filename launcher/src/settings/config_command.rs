@@ -1,4 +1,5 @@
-//! `SettingValue`: every setting with its value and its source, which `gpu-syringe config` prints as text or JSON.
+//! `SettingValue`: a setting with its value and its source. `all`: every setting.
+//! `text`, `json`: format the settings, which `gpu-syringe config` prints.
 
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Command};

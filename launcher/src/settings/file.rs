@@ -1,5 +1,6 @@
 //! `FileValues`: the values of the settings file, which become the defaults of the flags. clap validates the values.
-//! Flags and environment variables override these defaults.
+//! Flags and environment variables override these defaults. `is_setting_of_files`: whether a file may contain a
+//! setting.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;

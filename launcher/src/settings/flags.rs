@@ -1,4 +1,6 @@
-//! `Settings`: the settings of the launcher as flags. Types of their values: `ProbeMethod`, `Mode`, `PullPolicy`, ….
+//! `Settings`: the settings of the launcher as flags, and the values that follow from them (image, time limits, number
+//! of probes). `ProbeMethod`, `Mode`, `PullPolicy`, `DrainCheck`: types of their values. `DEFAULT_IMAGE`: the image of
+//! the probe.
 
 use std::path::PathBuf;
 use std::sync::Arc;

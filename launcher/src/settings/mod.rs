@@ -1,5 +1,5 @@
-//! Modules for the settings of the person who starts gpu-syringe. Tools cannot change these settings.
-//! Order of precedence: flags, environment, settings file, defaults.
+//! Modules for the settings of the person who starts gpu-syringe: flags, settings file, output, image names, node
+//! selector. Tools cannot change them. Order of precedence: flags, environment, settings file, defaults.
 
 mod archive_note;
 mod as_command_line;

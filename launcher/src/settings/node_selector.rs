@@ -1,5 +1,5 @@
-//! `NodeSelector`: the value of `--allow-nodes`, which selects the nodes that may be probed.
-//! A probe is root on its node, so control plane nodes are excluded by default.
+//! `NodeSelector`, `check`: the value of `--allow-nodes`, which selects the nodes that may be probed, and the check of
+//! a node. A probe is root on its node, so control plane nodes are excluded by default.
 
 use std::fmt;
 use std::str::FromStr;

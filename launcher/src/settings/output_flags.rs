@@ -1,5 +1,5 @@
-//! `OutputSettings`: flags for the output of a command: format, colours, exit status, progress, requests, log.
-//! `all_settings`: the flags of the launcher and of the output together.
+//! `OutputSettings`: flags for the output of a command: format (`OutputFormat`), colours, exit status, progress,
+//! requests, log. `all_settings`: the flags of the launcher and of the output together.
 
 use clap::builder::FalseyValueParser;
 use clap::{ArgAction, Args, Command, ValueEnum};

@@ -1,4 +1,5 @@
-//! `is_allowed`: checks a permission of the user by a SelfSubjectAccessReview, which every user may create.
+//! `is_allowed`: checks a permission of the user (`Access`) with a SelfSubjectAccessReview, which every user may
+//! create.
 
 use std::time::Duration;
 

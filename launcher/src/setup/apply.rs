@@ -1,4 +1,5 @@
-//! `apply`: applies a plan: policies first, permissions last. `check_policy`: checks whether the policy is in effect.
+//! `apply`: applies a plan: policies first, permissions last. `check_policy`: checks whether the policy is in effect
+//! (`PolicyState`). `policy_objects`, `of_each_policy`: the objects of the policies.
 
 use std::time::Duration;
 

@@ -1,4 +1,5 @@
 //! `SetupArgs`, `run`: the command `gpu-syringe setup`: prints the manifests, applies them, or removes their objects.
+//! `program`: the program with the settings that select the cluster, for other commands.
 
 use clap::Args;
 use serde_json::{Value, json};

@@ -1,4 +1,5 @@
 //! `Installed`: the objects of a set-up that exist in the cluster, with the values that an administrator set in them.
+//! `check_name`, `is_ours`, `failed`: check a namespace, recognize an object of a set-up, and create a failure.
 
 use k8s_openapi::api::admissionregistration::v1::{ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding};
 use k8s_openapi::api::core::v1::Namespace;

@@ -1,4 +1,6 @@
 //! `Profile`: the scope of a set-up. `Parameters`: its values, and the files of `deploy/` with these values.
+//! `deploy_files`, `permissions_table`: the generated files and table. `pinned_image`: the image that the policy can
+//! admit.
 //!
 //! `gpu-syringe setup` applies the text that it prints, so `kubectl apply` of the printed text has the same result.
 

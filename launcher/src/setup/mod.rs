@@ -1,4 +1,4 @@
-//! Modules of `gpu-syringe setup`, which creates the objects that a cluster needs for probes.
+//! Modules of `gpu-syringe setup`, which creates, checks and removes the objects that a cluster needs for probes.
 //!
 //! ```text
 //!   permissions                    every permission with its reason, for RBAC, docs and doctor

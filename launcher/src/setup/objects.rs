@@ -1,5 +1,6 @@
-//! `ObjectRef`, `get`, `names`, `apply`, `delete`: read, list, apply (server-side) and delete the objects of a set-up.
+//! `get`, `names`, `apply`, `delete`: read, list, apply (server-side) and delete the objects (`ObjectRef`) of a set-up.
 //! `check_admitted`, `connect`: requests that change nothing and show whether admission allows an object or an exec.
+//! `RequestError`: the error of a request.
 
 use std::fmt::Debug;
 use std::time::Duration;

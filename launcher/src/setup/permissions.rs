@@ -1,4 +1,4 @@
-//! `GRANTS`: the permissions that gpu-syringe uses.
+//! `GRANTS`, `permissions`: the permissions that gpu-syringe uses (`Grant`, `Permission`), for each Role (`GrantedBy`).
 //! `rules`, `table`: write the permissions as YAML for a role, and as a table for the documentation.
 //!
 //! `GRANTS` is the source of the Roles in `deploy/rbac.yaml`, of the table in `docs/permissions.md` and of the checks of

@@ -1,4 +1,5 @@
-//! `plan`: finds the changes of a set-up by a server-side dry run of every object, before any object is applied.
+//! `plan`: finds the changes of a set-up (`Planned`, `Change`) by a server-side dry run of every object, before any
+//! object is applied.
 
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use kube::core::{ApiResource, DynamicObject};

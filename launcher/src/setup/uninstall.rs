@@ -1,6 +1,6 @@
-//! `find`, `remove`: find and remove the objects of a set-up, for `gpu-syringe setup --uninstall`.
-//! The permissions of users are removed first, then the namespace with its pods, then the policy. So no pod
-//! exists without the policy.
+//! `find`, `remove`: find and remove the objects of a set-up (`Removal`), for `gpu-syringe setup --uninstall`.
+//! The permissions of users are removed first, then the namespace with its pods, then the policy, so that no pod exists
+//! without the policy.
 
 use std::time::Duration;
 

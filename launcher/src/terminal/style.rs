@@ -1,5 +1,5 @@
-//! `paint`, `named`, `headline`: mark words with a colour by severity. `without_marks`: shows or drops the colours.
-//! A coloured word contains invisible marks until it is printed, so that layout and cleaning see plain text.
+//! `paint`, `named`, `headline`: mark words with a colour (`Paint`) by severity. `without_marks`: shows or drops the
+//! colours. A coloured word contains invisible marks until it is printed, so that layout and cleaning see plain text.
 
 use anstyle::{AnsiColor, Style};
 use diagnosis::finding::Verdict;

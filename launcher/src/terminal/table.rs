@@ -1,4 +1,4 @@
-//! `Rows`: a table that fits the terminal. Columns are left out, and cells are wrapped between words.
+//! `Rows`, `new_table`: a table that fits the terminal. Columns are left out, and cells are wrapped between words.
 //! `cell`, `pci_cell`, `second`, `age`, `counted`: format values.
 
 use syringe_core::pci::PciAddress;

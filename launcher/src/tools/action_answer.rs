@@ -1,4 +1,5 @@
-//! `ActionAnswer`: the answer of a tool that changes a node: plan, consent, outcome and report of the node.
+//! `ActionAnswer`: the answer of a tool that changes a node (plan, consent, outcome, report).
+//! `page`: formats the answer as text for a terminal.
 
 use schemars::JsonSchema;
 use serde::Serialize;

@@ -1,4 +1,5 @@
-//! The tool `analyze_xid_errors`: explains the lines of a kernel log about GPUs, or one Xid or SXid code.
+//! `AnalyzeXidErrors`: the tool `analyze_xid_errors`, which explains the lines of a kernel log about GPUs, or one Xid
+//! or SXid code. `XidArgs`, `XidAnswer`: its arguments and its answer. `code_in`: finds a code in a text.
 
 use std::io::Read;
 

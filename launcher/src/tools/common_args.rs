@@ -1,5 +1,6 @@
-//! Arguments that several tools share: `NodeArgs`, `FleetArgs`, and functions that parse or check names.
-//! A command has the arguments of its tool: the same struct is used for the command line, MCP and the JSON Schema.
+//! Arguments that several tools share: `NodeArgs`, `FleetArgs`. `node_name`, `pod_name`, `whole_gpu`: parse or check
+//! names and GPUs. A command has the arguments of its tool: the same struct is used for the command line, MCP and the
+//! JSON Schema.
 
 use std::convert::Infallible;
 

@@ -1,5 +1,6 @@
-//! The tool `compare_gpu_nodes`: compares two nodes, or a node with its earlier state in the archive that the user gave to the server.
-//! A model can specify only the names of nodes, not files.
+//! `CompareGpuNodes`: the tool `compare_gpu_nodes`, which compares two nodes, or a node with its earlier state in an
+//! archive that the user gave to the server. A model can specify only the names of nodes (`CompareNodesArgs`), not
+//! files.
 
 use std::collections::BTreeMap;
 

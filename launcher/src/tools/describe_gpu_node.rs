@@ -1,5 +1,5 @@
-//! The tool `describe_gpu_node`: facts about one node from Kubernetes and from a probe.
-//! If no probe is possible, the answer has only the facts from Kubernetes, and the reason.
+//! `DescribeGpuNode`: the tool `describe_gpu_node`, which returns facts about one node from Kubernetes and from a
+//! probe. If no probe is possible, the answer has only the facts from Kubernetes, and the reason.
 
 use diagnosis::health::HealthStatus;
 use syringe_core::classification::Severity;

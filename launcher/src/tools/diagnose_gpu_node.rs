@@ -1,4 +1,5 @@
-//! The tool `diagnose_gpu_node`: reads every section of one node with one probe, and applies every rule.
+//! `DiagnoseGpuNode`: the tool `diagnose_gpu_node`, which reads every section of one node with one probe, and applies
+//! every rule. `DiagnoseArgs`, `DiagnosisSection`: its arguments and its section of the answer.
 
 use std::collections::BTreeMap;
 

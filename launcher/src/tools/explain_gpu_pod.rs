@@ -1,4 +1,6 @@
-//! The tool `explain_gpu_pod`: explains why a pod failed, hangs or is Pending, or which pod of a job delays the other pods.
+//! `ExplainGpuPod`: the tool `explain_gpu_pod`, which explains why a pod failed, hangs or is Pending, or which pod of a
+//! job delays the other pods. `ExplainArgs`, `ExplainAnswer`: its arguments and its answer (`PodExplanation`, or the
+//! answer about a job).
 
 use std::collections::BTreeMap;
 

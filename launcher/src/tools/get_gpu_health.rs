@@ -1,4 +1,5 @@
-//! `GetGpuHealth`, `HealthSection`: the tool `get_gpu_health`: health of all GPU nodes, or of one node with the score of each GPU.
+//! `GetGpuHealth`, `HealthSection`: the tool `get_gpu_health`: health of all GPU nodes, or of one node with the score
+//! of each GPU.
 
 use diagnosis::health::Health;
 use schemars::JsonSchema;

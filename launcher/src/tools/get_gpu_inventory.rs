@@ -1,4 +1,5 @@
-//! `GetGpuInventory`, `InventorySection`: the tool `get_gpu_inventory` and its table: the GPUs with identity and driver.
+//! `GetGpuInventory`, `InventorySection`: the tool `get_gpu_inventory` and its table: the GPUs with identity, driver
+//! and MIG layout (`MigLayout`).
 
 use schemars::JsonSchema;
 use serde::Serialize;

@@ -1,4 +1,5 @@
-//! The tool `get_gpu_telemetry`: arguments, facts and table columns, and the growth of counters between two readings.
+//! `GetGpuTelemetry`: the tool `get_gpu_telemetry`, with its arguments, facts and table columns, and the growth of
+//! counters between two readings. `pcie_link`: formats a PCIe link.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

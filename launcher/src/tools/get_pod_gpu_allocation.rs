@@ -1,4 +1,5 @@
-//! The tool `get_pod_gpu_allocation`: the pods with GPUs of a node or namespace, optionally with the GPUs of each pod.
+//! `GetPodGpuAllocation`: the tool `get_pod_gpu_allocation`, which lists the pods with GPUs of a node or namespace,
+//! optionally with the GPUs of each pod. `AllocationArgs`, `PodAllocation`: its arguments and its answer.
 
 use std::collections::BTreeMap;
 

@@ -1,5 +1,6 @@
-//! The command `gpu-syringe processes`: lists the processes on the GPUs of a node, each with the command that kills it.
-//! The command is not a tool, because models get the same facts from `get_pod_gpu_allocation` and `diagnose_gpu_node`.
+//! `GpuProcesses`: the command `gpu-syringe processes`, which lists the processes on the GPUs of a node, each with the
+//! command that kills it. The command is not a tool, because models get the same facts from `get_pod_gpu_allocation`
+//! and `diagnose_gpu_node`.
 
 use schemars::JsonSchema;
 use serde::Serialize;

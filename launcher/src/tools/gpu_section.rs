@@ -1,4 +1,5 @@
 //! `GpuSection`, `SectionTool`: the tools that show one section of the report as a table with a row for each GPU.
+//! `answer`, `page`: read the section, and format the answer as text for a terminal.
 
 use std::marker::PhantomData;
 

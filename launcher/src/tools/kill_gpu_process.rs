@@ -1,4 +1,5 @@
-//! The tool `kill_gpu_process` (operator mode only): kills one process on one GPU.
+//! `KillGpuProcess`, `KillArgs`: the tool `kill_gpu_process` (operator mode only), which kills one process on one GPU,
+//! and its arguments.
 
 use std::time::Duration;
 

@@ -1,4 +1,5 @@
-//! The tool `list_gpu_nodes`: lists the nodes with GPUs from the Kubernetes API. No pod is created.
+//! `ListGpuNodes`: the tool `list_gpu_nodes`, which lists the nodes with GPUs from the Kubernetes API. No pod is
+//! created. `ListArgs`, `GpuNodes`: its arguments and its answer.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::pin::pin;
@@ -245,7 +246,7 @@ async fn list(
     end: Instant,
     unknown: &mut Vec<Unknown>,
 ) -> Result<Listed, Failure> {
-    // Reading all pods of a large cluster can take longer than the call; the answer does not wait for this list.
+    // Reading all pods of a large cluster can take longer than the call. The answer does not wait for this list.
     let mut all_pods = pin!(before(end, pods::allocated(connection)));
     let nodes = pin!(gpu_nodes(connection, selector, unknown));
     let (nodes, held) = match select(nodes, all_pods.as_mut()).await {

@@ -1,4 +1,5 @@
-//! Modules of the tools, one file each. The command line has the same tools as an MCP host.
+//! Modules of the tools, one file each, with their registry, their shared arguments and the steps of actions.
+//! The command line has the same tools as an MCP host.
 
 mod action_answer;
 pub mod analyze_xid_errors;

@@ -1,4 +1,5 @@
-//! `check_changes`: reads the nodes on which a pending pod could start after a change, and corrects changes that do not help.
+//! `check_changes`: reads the nodes on which a pending pod could start after a change (`NodesOfChanges`), and corrects
+//! changes that do not help.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,5 @@
 //! `OperatorAction`, `run`: the steps of an action: check the node, make a plan, get consent, write the audit log, act.
+//! `Target`: the node, context and token of the call. `MAX_ACTION_TIME`: the time limit of its pod.
 //!
 //! A tool implements [`OperatorAction`]. All actions share the safety checks in this module.
 
@@ -314,7 +315,7 @@ impl<D: OperatorAction> ActionSession<'_, D> {
         }
     }
 
-    /// Returns the request for the action with this ID; without an ID, the request for the plan.
+    /// Returns the request for the action with this ID, or the request for the plan if there is no ID.
     fn request(&self, once: Option<String>, deadline: Duration) -> ProbeRequest {
         let action = self.action.node_action(self.call, &self.kubernetes, once.is_none());
         ProbeRequest {

@@ -1,4 +1,5 @@
-//! The tool `reset_gpu` (operator mode only): resets one GPU that no process or pod uses.
+//! `ResetGpu`, `ResetArgs`: the tool `reset_gpu` (operator mode only), which resets one GPU that no process or pod
+//! uses, and its arguments.
 
 use std::time::Duration;
 

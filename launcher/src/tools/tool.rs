@@ -1,4 +1,4 @@
-//! The trait `Tool`. `ToolEntry`: a tool without its Rust types. `run`: runs a tool.
+//! `Tool`: the trait of a tool. `ToolEntry`: a tool without its Rust types. `run`: runs a tool.
 //! `RenderedAnswer`: an answer as JSON and as text.
 
 use futures_util::FutureExt;

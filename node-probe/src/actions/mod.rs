@@ -1,4 +1,5 @@
 //! `run`: runs an action that changes the node (`kill` or `reset`), or checks the action against a facts file.
+//! `ActionRequest`: the action, and how the node is read.
 //!
 //! The actions need `--operator`, and a container that was started for actions.
 //!

@@ -1,4 +1,5 @@
 //! `DriverRoot`: finds the `nvidia-smi` of the host's driver, and runs it for a GPU reset.
+//! `replace_process`: replaces the child process with `nvidia-smi`.
 //!
 //! There is no alternative: NVML has no public reset function, and a write to the PCI `reset` file while a driver is bound
 //! makes the GPU unusable.

@@ -1,4 +1,5 @@
-//! `TEST_TREE`, `changes_root_in_tree`: an environment variable with which tests run actions in a file tree.
+//! `TEST_TREE`: an environment variable with which tests run actions in a file tree.
+//! `changes_root_in_tree`: whether `nvidia-smi` runs below the root of that tree.
 
 /// Only programs with a saved tree read this variable, and the shipped program has no option for a saved tree.
 pub(super) const TEST_TREE: &str = "NODE_PROBE_TEST_TREE";

@@ -1,4 +1,5 @@
 //! `judge`: compares the reports from before and after a reset, without a clock and without I/O.
+//! `is_in_order`, `in_words`: whether the GPU is healthy after the reset, and its problems as text.
 
 use syringe_core::action_rules::reset_plan::ResetPlan;
 use syringe_core::facts::action::GpuAfterReset;

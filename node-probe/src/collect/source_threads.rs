@@ -30,13 +30,13 @@ pub(super) enum SectionResult {
     Xid(Section<KernelLog>),
     /// The records of the kernel log, before its section.
     RawLog(Vec<String>),
-    /// The files for people, before the section `host`.
+    /// The raw files, before the section `host`.
     RawFiles(Vec<RawFile>),
     Processes(Section<Processes>),
 }
 
 /// Starts the threads that read the sections `host`, `kubelet` and `xid`, if these sections are requested.
-/// While a GPU is being reset, no files for people are read.
+/// While a GPU is being reset, no raw files are read.
 pub(super) fn start_threads(
     needed: &NeededSections,
     request: &Request,

@@ -1,4 +1,5 @@
 //! `read`: reads the `host` section, which does not need NVML. `identity`: host name, boot id and kernel of the node.
+//! `ContainerOptions`: the containers to read in addition to the node.
 //!
 //! All reads start from [`Paths`], so that a saved file tree is read like a machine. Every wait has a time limit. Only
 //! `container_devices` starts a process, and only `pod_resources` opens a connection. If a source is missing, only its

@@ -1,4 +1,5 @@
 //! `read`: reads the kernel's buffer, and the host's journal or text logs for earlier boots. `read_file`: a saved log.
+//! `read_with_raw`: also keeps the newest records as text.
 //!
 //! ```text
 //!   kmsg ─────────┐ this boot, as far back as the ring buffer reaches

@@ -1,4 +1,5 @@
 //! `LinkedPod`: another pod that may explain the problem of a pod or node, with its state and the end of its log.
+//! The constants are texts for its field `role`: why the pod was read.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,4 +1,5 @@
-//! Modules of the facts from the Kubernetes API: nodes, pods, DaemonSets, ComputeDomains, decisions of platforms.
+//! Modules of the facts from the Kubernetes API: nodes with their conditions and machines, pods, DaemonSets,
+//! ComputeDomains, and decisions of platforms about nodes.
 //!
 //! The launcher reads these facts. The rules and the explanation of a pod use them together with the report.
 //!

@@ -1,5 +1,6 @@
 //! `KubernetesFacts`: facts from the API about one node: GPU resources, labels, conditions, pods, NVIDIA's software.
-//! Types of its fields: `GpuLabels`, `NvidiaPod`, `StartingPod`, `PodWarning`, `RuntimeClassUse`, `UnreadInput`.
+//! Types of its fields: labels, DRA devices, `NvidiaPod` with its `Component`, pods that start, warnings of pods.
+//! `KubernetesInput`, `UnreadInput`: an input from the API, and why it could not be read.
 //!
 //! The launcher reads these facts; scenarios contain them as JSON.
 //!

@@ -1,5 +1,6 @@
 //! `PodFacts`: facts from the Kubernetes API about one pod, its containers, events and logs.
-//! Types of its fields: `ContainerFacts`, `ContainerSpec`, `PodEvent`, `GpuHolder`, `CapacityShortage`, `Termination`.
+//! Types of its fields, e.g. `ContainerFacts`, `ContainerSpec`, `PodEvent`, `GpuHolder`, `CapacityShortage`.
+//! `Termination`: how a container ended, and when the pod ran. `JOB_REASONS`: events of a Job that has no pods.
 
 use std::fmt;
 

@@ -1,9 +1,11 @@
 //! A replacement for `libcuda.so.1` with the functions that `node-probe --deep` calls.
+//! `library`: the content of such a library with given answers.
 //!
-//! The probe starts CUDA without environment variables, so the answers are at the end of the file of the library, after the parts that the
-//! loader reads: [`library`] returns such a file.
+//! The probe starts CUDA without environment variables, so the answers are at the end of the file of the library, after
+//! the parts that the loader reads: [`library`] returns such a file.
 //!
-//! `cuInit` fails with [`NOT_ISOLATED`] in a process with an environment, with a privilege, or with a descriptor that only its parent needs.
+//! `cuInit` fails with [`NOT_ISOLATED`] in a process with an environment, with a privilege, or with a descriptor that
+//! only its parent needs.
 #![allow(non_snake_case, reason = "CUDA's own names")]
 #![allow(unsafe_code, reason = "a C ABI: exported symbols, and pointers that a C caller owns")]
 
@@ -70,7 +72,8 @@ unsafe extern "C" {
     fn dladdr(address: *const c_void, place: *mut Place) -> c_int;
 }
 
-/// Returns the words at the end of the file of this library: results, number of devices, function that hangs, function that crashes.
+/// Returns the words at the end of the file of this library: results, number of devices, function that hangs, function
+/// that crashes.
 fn answers() -> Vec<String> {
     let mut place = Place {
         file: std::ptr::null(),

@@ -1,4 +1,5 @@
-//! NVML functions for names, serial numbers, firmware versions and PCI data of a GPU (section `inventory`).
+//! NVML functions for names, serial numbers, firmware versions, PCI data, licenses and the rack position of a GPU
+//! (section `inventory`).
 
 use std::ffi::{c_char, c_int, c_uint};
 

@@ -1,4 +1,5 @@
-//! NVML functions for NVLinks (state, version, remote device, errors) and the NVSwitch fabric (section `topology`).
+//! NVML functions for NVLinks and C2C links (state, version, remote device, errors) and the NVSwitch fabric (section
+//! `topology`). `field`: the values by field ID.
 
 use std::ffi::{c_uint, c_ulonglong};
 
@@ -188,8 +189,8 @@ fn c2c_link<'r>(gpu: &Gpu<'r>, link: u32) -> Answer<(&'r C2cLinks, bool)> {
     if link < links.count { Ok((links, !links.down.contains(&link))) } else { Err(INVALID_ARGUMENT) }
 }
 
-/// Returns the errors of a C2C link. The facts have the sum of all links: here, one error is that of the second link, and the
-/// others are those of the first link.
+/// Returns the errors of a C2C link. The facts have the sum of all links: here, one error is that of the second link,
+/// and the others are those of the first link.
 fn c2c_errors(links: &C2cLinks, link: u32, name: &str) -> u64 {
     let sum = links.errors.get(name).copied().unwrap_or(0);
     match link {

@@ -1,4 +1,5 @@
-//! `added`: counters that grow between two readings, by the numbers in the `sample` of the facts.
+//! `added`, `added_to_link`, `added_to_time`: let counters grow between two readings, by the numbers in the `sample` of
+//! the facts.
 //!
 //! A counter grows after a pause of at least half the window of the sample.
 

@@ -1,4 +1,5 @@
-//! The type `Session`: the loaded facts and the injected faults between `nvmlInit` and `nvmlShutdown`.
+//! The type `Session`: the loaded facts and the injected faults (`Switches`) between `nvmlInit` (`begin`) and
+//! `nvmlShutdown` (`end`).
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;

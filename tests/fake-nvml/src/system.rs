@@ -1,4 +1,5 @@
-//! NVML functions without a device: versions of library and driver, device count, device handles.
+//! NVML functions without a device: start and end, texts of errors, versions of library and driver, device count,
+//! device handles, and GPUs that NVML does not list.
 
 use std::ffi::{c_char, c_int, c_uint};
 

@@ -1,4 +1,4 @@
-//! NVML functions for temperatures, power, clocks, utilization and throttling (section `telemetry`).
+//! NVML functions for temperatures, power, clocks, utilization, throttling and the PCIe link (section `telemetry`).
 
 use std::ffi::{c_int, c_uint, c_ulonglong};
 
@@ -168,8 +168,9 @@ fn nanoseconds(gpu: &Gpu<'_>, policy: &str) -> u64 {
     time.map_or(0, |violation| violation.duration_ms * 1_000_000) + rates::added_to_time(gpu, policy)
 }
 
-/// Returns the value of a field whose meaning depends on the driver: IDs 251 to 253 are times in R570 and R575, 269 to 271 since
-/// R590. Otherwise the IDs are settings of power smoothing. R580 has both meanings; here all six are settings.
+/// Returns the value of a field whose meaning depends on the driver: IDs 251 to 253 are times in R570 and R575, 269 to
+/// 271 since R590. Otherwise the IDs are settings of power smoothing. R580 has both meanings; here all six are
+/// settings.
 pub(crate) fn time_or_setting(gpu: &Gpu<'_>, id: u32) -> Option<u64> {
     let branch = crate::facts::driver_branch(gpu.report)?;
     let first = match branch {

@@ -1,4 +1,5 @@
 //! Scenarios of nodes that look faulty but have no fault: the rules must not raise an alarm.
+//! `links_down`: a group of inactive NVLinks. `nvlink_5`: the message of an Xid about an NVLink 5.
 
 use syringe_core::facts::Mode;
 use syringe_core::facts::inventory::GpuInventory;

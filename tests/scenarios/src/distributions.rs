@@ -377,7 +377,6 @@ fn cri_o() -> Runtime {
     })
 }
 
-/// Returns a node that provides GPUs through dynamic resource allocation, without a device plugin.
 /// Returns the Kubernetes data of a node whose GPUs a DRA driver publishes, after a change of the devices.
 fn dra_cluster(change: impl FnOnce(&mut Vec<DraDevice>)) -> KubernetesFacts {
     let mut dra_devices = published(&with_dra());
@@ -385,6 +384,7 @@ fn dra_cluster(change: impl FnOnce(&mut Vec<DraDevice>)) -> KubernetesFacts {
     KubernetesFacts { gpu_dra: Some(true), dra_devices, ..l40s_cluster() }
 }
 
+/// Returns a node that provides GPUs through dynamic resource allocation, without a device plugin.
 fn with_dra() -> Node {
     let registry_sockets = Some(vec![file_of_nine_days("gpu.nvidia.com-reg.sock")]);
     let runtime = containerd(CONFIG, 3, []).without_toolkit().with(|runtime| runtime.cdi_enabled = Some(true));

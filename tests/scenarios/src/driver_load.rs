@@ -1,4 +1,5 @@
 //! Scenarios of nodes whose nvidia module is not loaded, with the reason, and of nodes that look similar.
+//! `without_driver`, `passed_through`: nodes without the driver, and nodes whose GPUs belong to virtual machines.
 
 use syringe_core::facts::driver_load::{DriverLoad, SelinuxDenial};
 use syringe_core::facts::stack_log::StackLog;

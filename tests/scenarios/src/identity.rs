@@ -1,4 +1,5 @@
-//! Functions for fictitious identities (UUIDs, serial numbers), and for times relative to the time of the report.
+//! `hash`, `uuid`, `serial`: create fictitious identities. `ago`, `days`, `hours` and others: times relative to
+//! `TAKEN_AT`, the time of the report.
 
 use std::fmt::Write;
 

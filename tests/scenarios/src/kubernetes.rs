@@ -1,4 +1,5 @@
-//! Functions that create `KubernetesFacts`, and pods of NVIDIA's software, for the nodes of scenarios.
+//! `cluster`, `cluster_with_gpus`: create the `KubernetesFacts` of a scenario's node.
+//! `nvidia_pod`, `plugin_pod`, `runtime_class`: create pods of NVIDIA's software, and the use of a RuntimeClass.
 
 use jiff::SignedDuration;
 use syringe_core::facts::kubernetes::node::{

@@ -1,4 +1,5 @@
 //! Test scenarios: reports of nodes, each in one state, with the diagnosis that is expected for them.
+//! `all`, `named`: every scenario, or one scenario. `in_full`: a report as JSON with all values of every GPU.
 //!
 //! ```text
 //!   base/NAME.json ──▶ Node (a healthy node) ──▶ changes of a fault ──▶ Report ─┐

@@ -1,4 +1,4 @@
-//! `Load`: the work of a GPU, and the effect of the work on the telemetry.
+//! `Load`: the work of a GPU (`training`, `serving`, `idle`), and the effect of the work on the telemetry.
 
 use syringe_core::facts::clock_events::{FAULTS, POWER_CAP, REASONS};
 use syringe_core::facts::telemetry::{GpuTelemetry, Violation};

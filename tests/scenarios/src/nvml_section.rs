@@ -1,4 +1,5 @@
-//! `NvmlSection`: operations that are the same for all report sections that NVML fills.
+//! `NvmlSection`: operations that are the same for all report sections that NVML fills. `Part`: the names of these
+//! sections.
 
 use syringe_core::facts::ecc::{Ecc, GpuEcc};
 use syringe_core::facts::inventory::{GpuInventory, Inventory};

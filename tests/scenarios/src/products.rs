@@ -1,4 +1,4 @@
-//! Healthy nodes of several GPU products, which scenarios use as a starting point.
+//! `h100`, `a100`, `l40s`, `t4`, `gb200`: healthy nodes of GPU products, which scenarios use as a starting point.
 
 use crate::load::{Load, serving, training};
 use crate::node::Node;

@@ -1,4 +1,4 @@
-//! Builders for the container runtime, CDI specifications and NVIDIA's Kubernetes software on a node.
+//! Builders for the container runtime (`Runtime`), CDI specifications and NVIDIA's Kubernetes software on a node.
 
 use syringe_core::facts::cdi::{Cdi, CdiSpec};
 use syringe_core::facts::container_runtime::{ContainerRuntime, RuntimeHandler, ToolkitConfig};
@@ -32,7 +32,8 @@ pub(crate) fn nvidia(binary: &str) -> RuntimeHandler {
     nvidia_named("nvidia", binary)
 }
 
-/// Returns a containerd runtime with these handlers and the default handler `runc`. NVIDIA's runtime is installed in mode `auto`.
+/// Returns a containerd runtime with these handlers and the default handler `runc`. NVIDIA's runtime is installed in
+/// mode `auto`.
 pub(crate) fn containerd<const N: usize>(path: &str, version: u32, handlers: [RuntimeHandler; N]) -> Runtime {
     let mut handlers = Vec::from_iter(handlers.into_iter().chain([handler("runc", "io.containerd.runc.v2", None)]));
     handlers.sort_by(|one, other| one.name.cmp(&other.name));

@@ -1,4 +1,5 @@
 //! Methods of `Node` that mark GPUs as lost, and sections or values as unreadable in NVML.
+//! `problem`, `of_gpu`: create a problem, and set its GPU.
 
 use syringe_core::facts::inventory::Inventory;
 use syringe_core::facts::{LostGpu, Unread};

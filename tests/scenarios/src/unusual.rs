@@ -1,4 +1,5 @@
 //! `unusual_nodes`: 60 healthy nodes with unusual hardware, settings, Kubernetes distributions or earlier events.
+//! `published`: the devices that a DRA driver publishes for the GPUs of a node.
 //!
 //! The author of these nodes did not read the rules. A diagnosis must be healthy and contain no finding above `info`.
 //! Each builder changes all facts that such a node would have: NVML, PCI, host, kernel log, kubelet and Kubernetes.

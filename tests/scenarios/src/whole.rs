@@ -1,4 +1,5 @@
 //! Healthy nodes for which every source was read: NVML, host, container runtime, kubelet, and the Kubernetes API.
+//! `levels`: the state of the host of such a node.
 
 use syringe_core::facts::host::{Host, ServiceLog};
 use syringe_core::facts::host_levels::{Clock, Cpus, FileSystem, HostLevels, Level, Limits, Socket};

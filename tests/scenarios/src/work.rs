@@ -1,4 +1,5 @@
 //! Methods of `Node` for the work on a node: processes, pods, and the devices that the kubelet allocated to them.
+//! `process`, `on_gpu`: create a process and its use of a GPU.
 
 use jiff::Timestamp;
 use syringe_core::facts::kubelet::{Allocation, Kubelet, RegisteredDevices};

@@ -1,4 +1,5 @@
-//! `send`, `finish`: write the frames of an exec (channel number, then data). `exit_status`, …: the status of a process.
+//! `send`, `finish`: write the frames of an exec (channel number, then data). `STDIN`, `STDOUT`, `STDERR`, `CLOSE`: the
+//! channels. `exit_status`, `failure_status`: the status of a process. `not_found`: the message for a missing program.
 //!
 //! ```text
 //!   0 stdin   ──▶ process          1 stdout, 2 stderr ◀── process

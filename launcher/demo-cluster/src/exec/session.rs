@@ -1,4 +1,5 @@
 //! `Session`: one exec on an upgraded connection. It passes client frames to the process, and output to the client.
+//! `Start`: the process, or why there is none. `StreamOptions`: the requested streams.
 
 use std::sync::Arc;
 
@@ -29,7 +30,7 @@ pub(super) struct StreamOptions {
 
 /// The process on the connection, or the reason why no process was started.
 pub(super) enum Start {
-    /// No process was started; the status has this reason.
+    /// No process was started. The status has this reason.
     Failed(String),
     Process {
         programs: Arc<dyn Programs>,

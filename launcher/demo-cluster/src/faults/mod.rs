@@ -1,4 +1,5 @@
-//! Modules of the faults that tests can set in the cluster, and re-exports of their types (`Faults`, `Injector`, …).
+//! Modules of the faults that tests can set in the cluster (of pod starts, execs and requests), and re-exports of their
+//! types (`Faults`: the plan of a test, `Injector`: applies it).
 //!
 //! ```text
 //!   counted_fault ─▶ pod_start, exec, request ─▶ plan (edited by a test) ─▶ injector (read by the cluster)

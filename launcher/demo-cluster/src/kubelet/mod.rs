@@ -1,4 +1,5 @@
-//! Modules of the simulated kubelets, which run the pods of a node. Re-exports `start_pod`, `kill_pod` and others.
+//! Modules of the simulated kubelets, which run the pods of a node: pods, containers, image pulls.
+//! Re-exports `start_pod`, `kill_pod` and the other functions of `pod_worker`.
 //!
 //! Each pod that is created on a known node has one task, which runs as long as its containers. A pod of the fixture
 //! has no task.

@@ -1,4 +1,4 @@
-//! `ScheduledPod`: a pod that is assigned to a node; its kubelet updates the status and records events.
+//! `ScheduledPod`: a pod that is assigned to a node. Its kubelet updates the status and records events.
 
 use std::sync::Arc;
 

@@ -1,4 +1,5 @@
-//! `run`: simulates the programs of a shell image (`head`, `cat`, `tar`, …) with the options that scripts use.
+//! `run`: simulates the programs of a shell image (`head`, `cat`, `tar` and others) with the options that scripts use.
+//! `write`: writes a file of the container.
 
 use std::io::Read;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! `Image`: describes a simulated image (`debian`, `busybox`, `distroless`): its programs, glibc, and `/tmp`.
+//! `Image`: describes a simulated image (`debian`, `busybox`, `distroless`): its programs, glibc, and `/tmp` (`Tmp`).
 
 #[derive(Clone, Debug)]
 pub struct Image {

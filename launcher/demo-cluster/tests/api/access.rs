@@ -1,4 +1,4 @@
-//! Tests that the API server rejects requests without the token of this run and requests from web pages.
+//! Tests that the API server rejects requests without the token of this run, to another host name, and from web pages.
 
 use demo_cluster::{Cluster, Fixture};
 use http::{Method, StatusCode};

@@ -1,4 +1,5 @@
-//! Tests of exec: both websocket protocols (v4, v5), rejections before the start, standard input, many execs at once.
+//! Tests of exec: the probe as program, both websocket protocols (v4, v5), rejections before the start, standard input,
+//! closed connections, many execs at once.
 
 use std::time::Duration;
 

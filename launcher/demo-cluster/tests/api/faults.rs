@@ -1,4 +1,5 @@
-//! Tests of the faults that a test can set (pod start, exec, API requests, clock), and of denied requests.
+//! Tests of the faults that a test can set (node, image pull, pod start, exec, API requests, clock), of Pod Security,
+//! and of denied requests.
 
 use std::time::{Duration, Instant};
 

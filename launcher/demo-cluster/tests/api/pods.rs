@@ -1,4 +1,4 @@
-//! Tests of pods: creation, phases, logs, ephemeral containers, deletion.
+//! Tests of pods: creation and validation, phases, watches, deadlines, logs, ephemeral containers, deletion.
 
 use std::time::Duration;
 

@@ -1,4 +1,5 @@
-//! Tests of discovery, get, list, paging, watch and response formats, and of the nodes of the demo.
+//! Tests of discovery, get, list, paging, watch and response formats, of the shutdown of a cluster, and of the nodes of
+//! the demo.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -210,7 +211,7 @@ async fn objects_and_errors_are_served_in_the_format_that_the_client_prefers() {
     let json = "application/json";
     let (content, code, _) = accepting(&client, "/api/v1/nodes", "application/json, */*").await;
     assert_eq!((content.as_str(), code), (json, 200));
-    // Events have no protobuf table: the response is in JSON if the client accepts JSON; otherwise, the code is 406.
+    // Events have no protobuf table. The response is in JSON if the client accepts JSON. Otherwise, the code is 406.
     let (content, code, _) =
         accepting(&client, "/api/v1/events", "application/vnd.kubernetes.protobuf, application/json;q=0.5").await;
     assert_eq!((content.as_str(), code), (json, 200));

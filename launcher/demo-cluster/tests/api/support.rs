@@ -1,4 +1,5 @@
-//! Functions for the tests: start a cluster with a client, create probe pods, and run an exec until it ends.
+//! Functions for the tests: start a cluster with a client, create probe pods and wait for their phase, and run an exec
+//! until it ends. `Echo`: a program that prints its input.
 
 use std::time::{Duration, Instant};
 

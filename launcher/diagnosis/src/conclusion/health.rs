@@ -10,7 +10,8 @@ use syringe_core::classification::Severity;
 use syringe_core::report::Status;
 use syringe_core::section_name::SectionName;
 
-/// Returns the points for a finding. One fatal or two critical findings reduce the score to 0; warnings add up.
+/// Returns the points for a finding. One fatal or two critical findings reduce the score to 0. The points of several
+/// warnings are added.
 fn points(severity: Severity) -> u32 {
     match severity {
         Severity::Info => 0,

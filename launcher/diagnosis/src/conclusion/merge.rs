@@ -1,4 +1,5 @@
-//! `into_findings`: turns drafts into findings. It merges drafts of one rule, and fills in the names of GPU and node.
+//! `into_findings`: turns drafts into findings (`Concluded`). It merges drafts of one rule, and fills in the names of
+//! GPU and node.
 
 use jiff::Timestamp;
 

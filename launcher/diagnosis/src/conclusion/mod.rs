@@ -1,4 +1,5 @@
-//! Modules that conclude from all findings: merged findings, plans, health, stages, summary, contradictions, unknown and unchecked facts.
+//! Modules that conclude from all findings: merged findings, plans, health, stages, summary, contradictions, faults
+//! that are ruled out, and facts that are unknown or not checked.
 
 pub(crate) mod contradictions;
 pub(crate) mod health;

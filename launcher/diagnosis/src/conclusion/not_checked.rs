@@ -1,4 +1,4 @@
-//! `list`: the limits of a diagnosis. It reads most values only once, and runs no test on the GPUs.
+//! `list`: lists the limits of a diagnosis, which reads most values only once, and runs no test on the GPUs.
 
 use crate::conclusion::ruled_out::FaultsRuledOut;
 use crate::evidence;

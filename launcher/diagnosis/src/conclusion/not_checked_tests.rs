@@ -1,4 +1,5 @@
-//! Tests of the limits of a diagnosis: the time before its kernel log, and sections that were read in part.
+//! Tests of the limits of a diagnosis: the time before its kernel log, states before its window, and sections that were
+//! read in part.
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;

@@ -1,4 +1,5 @@
-//! Tests of the texts of plans: no finding contradicts the plan of its GPU.
+//! Tests of the texts of plans: no finding contradicts the plan of its GPU, and a plan states its urgency, wrong
+//! results, and whether work may continue.
 
 use serde_json::{Value, json};
 

@@ -1,4 +1,5 @@
-//! `FaultsRuledOut`, `check`: the faults that a healthy summary rules out, because their facts were read on all GPUs.
+//! `check`: finds the faults that a healthy summary rules out (`FaultsRuledOut`), because their facts were read on all
+//! GPUs. `THROTTLING`, `NVLINK_FAULT` and the other constants: the names of these faults.
 //!
 //! A fault is ruled out if its fact was read on every GPU. If the hardware does not support the fact, the fault is
 //! listed as not checked. If the fact is missing without a reason, the verdict is `unknown`, because a report without

@@ -137,8 +137,8 @@ fn runtime(node: &Node<'_>, drafts: &[Draft]) -> StackStage {
         runtime.handlers.iter().find(|handler| handler.is_nvidia() && handler.binary_exists != Some(false))
     });
     let cdi = host.and_then(|host| host.cdi.as_ref());
-    // A file name does not show that the file is a valid specification. If the probe reads specifications, only those
-    // that it read count.
+    // A file name alone does not show that the file is a valid specification. If the probe reads specifications, only
+    // the specifications that it read are used.
     let spec = match cdi {
         Some(cdi) => cdi.specs.first().map(|spec| spec.path.as_str()),
         None => host.and_then(|host| host.cdi_spec.as_deref()),

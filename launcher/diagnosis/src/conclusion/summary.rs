@@ -1,4 +1,5 @@
-//! `write`: writes the summary of a diagnosis: the worst finding, or the checked facts if there is no finding.
+//! `write`: writes the summary of a diagnosis: the worst finding, or the checked facts if there is no finding, and what
+//! was not read.
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,4 @@
-//! `list`: the facts that could not be read, and whether this excludes `healthy`.
+//! `list`: lists the facts that could not be read, and whether this excludes `healthy`.
 //! `not_requested`, `unchecked_sections`: the sections that were not requested, or that could not be read at all.
 //!
 //! Only requested sections count. For example, a report that contains only telemetry is not unknown because ECC is

@@ -1,4 +1,5 @@
 //! `explain`: explains why a pod failed, hangs or waits, from the Kubernetes data and the report of its node.
+//! Submodules: the causes, the timeline, the pod on its node, and the types.
 //!
 //! ```text
 //!   PodFacts (Kubernetes) ─┐

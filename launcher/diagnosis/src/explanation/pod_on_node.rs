@@ -1,5 +1,5 @@
-//! `PodOnNode`: the GPUs and processes of a pod on its node, and the kernel events about them.
-//! The events before, during and after the run of the pod are separate.
+//! `PodOnNode`: the GPUs and processes of a pod on its node, and the kernel events about them before, during and after
+//! its run. `is_fault_of_switch`, `affects_one_process`: classify such an event.
 
 use std::collections::BTreeSet;
 

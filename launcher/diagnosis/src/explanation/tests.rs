@@ -1,4 +1,5 @@
-//! Tests of the causes of pod failures: Xids of the pod's GPU, of other GPUs or times, a broken driver, out of memory.
+//! Tests of the causes of pod failures: Xids of the pod's GPU, of other GPUs or at other times, a broken driver or
+//! node, memory that ran out, shared GPUs.
 
 mod cdi;
 mod frameworks;

@@ -1,4 +1,5 @@
-//! `addresses`: PCI addresses in the kernel log that belong to no GPU or NVSwitch of the node, also not to a lost GPU.
+//! `addresses`: finds PCI addresses in the kernel log that belong to no GPU or NVSwitch of the node, also not to a lost
+//! GPU.
 //!
 //! A log can be copied from another machine, and a device can be removed. A device at such an address cannot be reset.
 

@@ -1,5 +1,6 @@
-//! `Board`: NVLinks, NVSwitches and fabric of GPU boards, by product.
-//! `is_virtual_machine`, `is_bare_metal`, `is_integrated`, `hypervisor`: the kind of machine of a node.
+//! `Board`, `of`, `of_node`: the board of a GPU product, with its NVLinks, NVSwitches and fabric. `count`: the number
+//! of GPUs of a node. `is_virtual_machine`, `is_bare_metal`, `is_integrated`, `hypervisor`: the kind of machine of a
+//! node.
 //!
 //! If all GPUs of a node have the same fault, a comparison of the GPUs with each other does not show it. Sources of the
 //! table: NVIDIA's data sheets and HGX guides (NVLinks, GPUs, NVSwitches), the Fabric Manager guide (fabric), and NVML

@@ -1,4 +1,5 @@
-//! `comparable_gpus`: the number of GPUs that CUDA should count. `started`: a sentence about a successful start of CUDA.
+//! `comparable_gpus`: the number of GPUs that CUDA should count. `started`: a sentence about a successful start of
+//! CUDA.
 
 use crate::evidence;
 use crate::input::node::{Gpu, Node};

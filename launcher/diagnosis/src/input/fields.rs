@@ -1,5 +1,5 @@
-//! `of_gpu`: the facts of a GPU as a flat list of fields (`telemetry.power.limit_milliwatts`). `text`: formats a value.
-//! `of_schema`: the fields of a type.
+//! `of_gpu`, `add`: the facts of a GPU as a flat list of fields (`Fields`), for example
+//! `telemetry.power.limit_milliwatts`. `of_schema`: the fields of a type. `text`: formats a value.
 
 use std::collections::{BTreeMap, BTreeSet};
 

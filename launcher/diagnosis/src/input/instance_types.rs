@@ -1,4 +1,5 @@
-//! `InstanceType`, `of`: GPUs, GPU product and InfiniBand ports of a cloud instance type, from `data/instance_types.tsv`.
+//! `InstanceType`, `of`: GPUs, GPU product and InfiniBand ports of a cloud instance type, from
+//! `data/instance_types.tsv`.
 
 use std::sync::LazyLock;
 

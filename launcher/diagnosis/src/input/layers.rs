@@ -1,5 +1,5 @@
-//! `Layer`, `things`: the devices, device files and modules (`Thing`) that each layer of a node lists.
-//! The layers are PCI, driver, `/dev`, NVML, CDI, kubelet and NVLink.
+//! `Layer`: a layer of a node: PCI, driver, `/dev`, NVML, CDI, kubelet or NVLink.
+//! `things`: the devices, device files and modules (`Thing`) that the layers list.
 //!
 //! Things of different layers are the same if they have a name in common. If a layer was not read completely, nothing
 //! counts as missing in it.

@@ -1,4 +1,5 @@
-//! `Load`: the load of a GPU at the time of the reading. All rules of a node about values under load use this type.
+//! `Load`, `Node::load`: the load of a GPU at the time of the reading. All rules of a node about values under load use
+//! this type.
 
 use std::fmt;
 

@@ -1,4 +1,5 @@
-//! Modules with the input of the rules: node, GPUs, boards, layers, processes, runtimes, platform, kernel events, driver, NVIDIA's stack.
+//! Modules with the input of the rules: node, GPUs, boards, layers, processes, container runtimes, platform, kernel
+//! events and recovery, driver, NVIDIA's stack.
 
 pub(crate) mod absent;
 pub(crate) mod boards;

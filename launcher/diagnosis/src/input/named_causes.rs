@@ -1,7 +1,8 @@
-//! `with_named_causes`: adds events for Xids that the log names only as the cause of another Xid (`45, … caused by previous Xid 95`).
+//! `with_named_causes`: adds events for Xids that the log names only as the cause of another Xid (`45, … caused by
+//! previous Xid 95`).
 //!
 //! The line of the cause itself can be missing, because the kernel limits the rate of its messages and overwrites old
-//! lines. Its time is then not known; it is not later than the line that names the cause.
+//! lines. In that case, its time is not known, but it is not later than the line that names the cause.
 
 use std::borrow::Cow;
 

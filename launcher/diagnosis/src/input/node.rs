@@ -1,4 +1,5 @@
-//! `Node`: a report and the Kubernetes data of a node, with the lookups that the rules need.
+//! `Node`: a report and the Kubernetes data of a node, with functions that find sections, facts of a GPU, problems and
+//! pods for the rules. `SETTLE_TIME`, `STALE_AFTER`: limits for the age of an event.
 
 use std::cell::OnceCell;
 
@@ -39,7 +40,7 @@ pub(crate) const UNKNOWN_NODE_NAME: &str = "the node";
 pub(crate) const OF_NVML: [SectionName; 5] =
     [SectionName::Inventory, SectionName::Telemetry, SectionName::Topology, SectionName::Ecc, SectionName::Mig];
 
-/// Minimum age of an event for which the values that were read count as newer than the event.
+/// Minimum age of an event at which the values that were read are treated as newer than the event.
 pub(crate) const SETTLE_TIME: SignedDuration = SignedDuration::from_mins(10);
 
 /// After this time without a reset, a warning is ignored, because the fault that it announced would have occurred.

@@ -1,5 +1,6 @@
-//! `Event`: the boot of a node, or the start or change of a component. `EDGES`: which component must start after which.
-//! `older`, `containers_before_driver`, `written_after_toolkit`: components, containers and files in the wrong order.
+//! `Event`, `time`: the boot of a node, or the start or change of a component, and its time.
+//! `older`, `containers_before_driver`, `written_after_toolkit`: find components, containers and files in the wrong
+//! order.
 
 use jiff::{SignedDuration, Timestamp};
 

@@ -1,5 +1,6 @@
-//! `is_service`: whether a process is a service of the node.
-//! `stuck`, `stuck_reason`, `waits_outside_driver`: GPU processes in state D, and why they wait.
+//! `is_service`: whether a process is a service of the node. `stuck`, `stuck_on`, `stuck_reason`,
+//! `waits_outside_driver`: GPU processes in state D, and why they wait. `tasks_of_host`: blocked threads of disks and
+//! file systems.
 
 use jiff::SignedDuration;
 

@@ -1,9 +1,9 @@
-//! `Recovery`: whether a fault of a GPU is over.
-//! `Node::recovery` decides this from the evidence that the family of the fault requires.
+//! `Node::recovery`, `Node::recovered`: decide whether a fault of a GPU is over (`Recovery`, `Recovered`), from the
+//! evidence that the family of the fault requires. `asks_for_reset`: whether an event requires a reset or a reboot.
 //!
-//! A reset, a driver load, a boot or an Xid 154 that withdraws a recommendation ends a fault; the timeline recognizes
-//! these. This module covers faults after which no such line was logged. If NVIDIA asks for a reset or a reboot, the
-//! fault does not end by time alone: only work that ran on the GPU since then shows that the GPU works.
+//! A reset, a driver load, a boot or an Xid 154 that withdraws a recommendation ends a fault. The timeline recognizes
+//! these events. This module covers faults after which no such line was logged. If NVIDIA asks for a reset or a reboot,
+//! the fault does not end by time alone: only work that ran on the GPU since then shows that the GPU works.
 
 use jiff::{SignedDuration, Timestamp};
 

@@ -1,4 +1,5 @@
-//! `Recurrence`, `recurrences`: the occurrences of each family of faults on a GPU or NVSwitch, across resets, driver loads and boots.
+//! `recurrences`: the occurrences of each family of faults (`Recurrence`) on a GPU or NVSwitch, across resets, driver
+//! loads and boots. `most_within`, `most_in_a_day`: the highest number of occurrences within a time.
 //!
 //! A reset, a driver load and a reboot are repairs: each of them ends a fault. If the fault occurs again, the repair
 //! did not help. The occurrences of all boots in the log count, even if the events do not describe the current state.
@@ -107,7 +108,7 @@ fn weight(event: &KernelEvent) -> Option<Weight> {
     }
 }
 
-/// The occurrences of a family that were found so far.
+/// The occurrences of a family that were found until now.
 struct Found<'a> {
     weight: Weight,
     gpu: Gpu,

@@ -1,5 +1,6 @@
-//! `Runtime`: a container runtime. `of_kubelet`, `of_configuration`, `of_toolkit`: the runtime according to each source.
-//! `mismatch`: whether kubelet and toolkit use different runtimes. `resolves_cdi`: whether containers get the driver by CDI.
+//! `Runtime`: a container runtime. `of_kubelet`, `of_configuration`, `of_toolkit`: the runtime according to each
+//! source. `mismatch`: whether kubelet and toolkit use different runtimes. `resolves_cdi`: whether containers get the
+//! driver by CDI.
 
 use crate::evidence;
 use crate::input::node::Node;

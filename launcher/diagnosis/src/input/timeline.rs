@@ -1,4 +1,6 @@
-//! `Timeline`: the kernel events in order of time, each with its cause, and with the reason if it is in the past.
+//! `Timeline`: the kernel events (`Event`) in order of time, each with its cause, and with the reason if it is in the
+//! past. `concerns`, `is_xid`, `is_off_bus`, `follows`, `precedes`: compare an event with a GPU, Xid codes or another
+//! event.
 //!
 //! An Xid 79 is followed by dozens of Xid 45, and the failure of a link by errors of all its users. One finding with
 //! the cause replaces findings about each error. Events before the last boot or driver load do not describe the

@@ -1,4 +1,5 @@
-//! `MEMORY`, `NVLINK`, `GSP`, `REPAIR`, …: Xid codes by subject. `class`, `lets_work_continue`, …: classify an Xid event.
+//! `MEMORY`, `NVLINK`, `GSP` and other constants: Xid codes by subject. `class`, `lets_work_continue`,
+//! `recommends_recovery`, `is_application_or_info`: classify an Xid event.
 
 use syringe_core::classification::{Class, Severity};
 use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
@@ -20,9 +21,9 @@ pub(crate) const GSP: [u32; 3] = [119, 120, 175];
 /// Memory repairs that are recorded, failed, or pending until a reset.
 pub(crate) const REPAIR: [u32; 6] = [63, 64, 156, 160, 161, 177];
 
-/// Xids that the driver logs when it removes the channels of a program, for any reason. NVIDIA about 45: "Control-C,
-/// GPU resets, sigkill"; about 43: the application must end after a fault that another Xid reports. These Xids do not
-/// show the cause.
+/// Xids that the driver logs when it removes the channels of a program, for any reason. NVIDIA writes about 45:
+/// "Control-C, GPU resets, sigkill". About 43, NVIDIA writes that the application must end after a fault that another
+/// Xid reports. These Xids do not show the cause.
 pub(crate) const TEARDOWN: [u32; 4] = [43, 45, 141, 174];
 
 /// Xids about commands that were damaged before they reached the GPU. NVIDIA: "primarily involve quality issues on PCI,

@@ -1,5 +1,5 @@
 //! `compare`: compares each value of the table `FACTS`, and each finding, between the pods of a job.
-//! The result has the values of the majority, and the pods with other values.
+//! `Comparison`: the values of the majority, and the pods with other values (`Odd`).
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,4 +1,5 @@
-//! `FACTS`: the table of the values by which the pods of a job are compared: source, margin, and meaning of a difference.
+//! `FACTS`: the table of the values (`Fact`) by which the pods of a job are compared: source (`Read`), margin, and
+//! meaning of a difference (`Worse`).
 
 use syringe_core::facts::clock_events::{FAULTS, REASONS, load_percent, mask_of};
 use syringe_core::facts::inventory::GpuInventory;
@@ -51,7 +52,7 @@ pub(super) enum Read {
     ProcessCount,
 }
 
-/// One fact.
+/// A value by which the pods of a job are compared.
 pub(super) struct Fact {
     pub(super) name: &'static str,
     pub(super) unit: &'static str,

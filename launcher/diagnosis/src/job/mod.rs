@@ -1,4 +1,5 @@
-//! `explain_job`: compares the pods of one job, and finds the pod, GPU, port or node that differs from the others.
+//! `explain_job`: compares the pods (`Member`) of one job, and finds the pod, GPU, port or node that differs from the
+//! others. `JobExplanation`: the result, with the `JobState`, the `Suspect`s and the compared values.
 //!
 //! ```text
 //!   PodFacts, Report, Diagnosis ──▶ observe (one member: values of the table FACTS, events, findings) ─┐

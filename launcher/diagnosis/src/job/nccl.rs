@@ -1,4 +1,5 @@
-//! `read`: evaluates NCCL's report about the ranks of a job: ranks that lag, do not respond, or have an error.
+//! `read`: evaluates NCCL's report about the ranks of a job (`Said`, `Progress`): ranks that lag, do not respond, or
+//! have an error.
 //!
 //! The report comes from processes of the job, so it is evidence only against pods of the same job. NCCL's statement
 //! that a communicator is OK is not used. Progress is determined only from counts at two times. The suspicion has its

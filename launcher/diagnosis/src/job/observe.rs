@@ -1,4 +1,5 @@
-//! `observe`: reads the values, events and findings of one pod of a job (`Observed`) from the report of its node.
+//! `observe`: reads the values (`Observation`), the load and the findings of one pod of a job (`Observed`) from the
+//! report of its node.
 
 use std::collections::BTreeSet;
 

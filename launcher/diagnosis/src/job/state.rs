@@ -1,4 +1,4 @@
-//! `explained`: the explanation of a job: its state, the summary, and the recommended action.
+//! `explained`: creates the explanation of a job: its state, the summary, and the recommended action.
 
 use syringe_core::classification::ActionCode;
 

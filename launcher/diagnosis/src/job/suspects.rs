@@ -1,4 +1,4 @@
-//! `of`: the pods of a job that may delay the others, the most suspicious first.
+//! `of`: finds the pods of a job that may delay the others (`Found`), the most suspicious first.
 //! The order: never started, failed first, stopped processes, first fault, other values.
 
 use std::collections::BTreeMap;

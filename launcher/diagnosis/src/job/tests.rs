@@ -1,4 +1,5 @@
-//! Tests of the order of suspects, of causes and echoes, and of comparisons without a majority.
+//! Tests of the suspects of a job: their order, causes and echoes, comparisons without a majority, and what NCCL
+//! reports about ranks.
 
 use jiff::{SignedDuration, Timestamp};
 use syringe_core::classification::{Class, Severity};

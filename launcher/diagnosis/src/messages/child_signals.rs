@@ -1,4 +1,5 @@
-//! `ChildSignal`, `read`: the signal that ended a child process, and its rank, from torchrun, accelerate, DeepSpeed or Python.
+//! `read`: finds the signal that ended a child process, and its rank (`ChildSignal`), in messages of torchrun,
+//! accelerate, DeepSpeed or Python.
 //!
 //! The launcher only reports that its child ended. The child itself has no last message, because the kernel ended it.
 

@@ -1,4 +1,5 @@
-//! `read`, `read_report`: find the line of a message that reports the failure of another process, rank, node or service.
+//! `read`: finds the line of a message that reports the failure of another process, rank, node or service.
+//! `read_report`: finds such a line in a report of a launcher at the end of the message.
 //!
 //! Such a program only reports the failure, so it is not known whether the program or its GPU is the cause. Only the
 //! last message of the program counts, because a program can quote an earlier message and then end for another reason.

@@ -1,5 +1,6 @@
 //! `deciding`, `after_last_work`: the lines of a message that may explain the end of a program.
-//! `is_own_exception`: whether the program caused the last exception. `other_place`: the node or rank of a line.
+//! `is_own_exception`: whether the program caused the last exception. `other_place`: the other node or rank that a
+//! message is about.
 //!
 //! A program can report an error, handle it, and end later for another reason. Only the last exception ended it.
 

@@ -1,4 +1,5 @@
-//! `Missing`, `in_message`: the program, file, library or other object that a message reports as missing or unusable.
+//! `in_message`: finds the program, file, library or other object (`Missing`, `Kind`) that a message reports as missing
+//! or unusable.
 //!
 //! The text "not found" is not sufficient, because the repair depends on the missing object. `data/missing.tsv` defines
 //! where a message contains its name.

@@ -1,4 +1,5 @@
-//! Modules that read error messages: known messages, general shapes, missing objects, owners, failures elsewhere, ends of programs.
+//! Modules that read error messages: known messages, general shapes, missing objects, owners, failures elsewhere, ends
+//! of programs and their children, CUDA errors, versions, placeholders, hints, subjects, messages about waiting pods.
 //!
 //! `phrases` contains known messages, `shapes` general shapes of messages, `missing` missing objects, `owners` the
 //! owners of things that a message names, and `elsewhere` failures of others. `ending` finds the lines about the end of

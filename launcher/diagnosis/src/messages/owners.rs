@@ -1,4 +1,5 @@
-//! `about`: the owners of the things that an error message names, and the checks for them, from `data/owners.tsv`.
+//! `about`: describes the owners of the things that an error message names, and the checks for them, from
+//! `data/owners.tsv`. `about_on`: does so for a node with a known operating system.
 //!
 //! A message often names the thing that failed (a socket, a file, an address), but not its owner. The owner is the
 //! same, whatever program reports the failure.

@@ -1,5 +1,6 @@
-//! `known`: finds the row of `data/phrases.tsv` that matches a message. `Phrase`: the meaning of the row, and the action.
-//! `Part`: the component whose messages a row matches. `only_looks`, `as_usual`, `lowercased`: texts of actions.
+//! `known`: finds the row of `data/phrases.tsv` that matches a message. `Phrase`: the row, with its meaning and action.
+//! `Part`: the component whose messages a row matches. `only_looks`, `as_usual`, `lowercased`: classify or change the
+//! text of an action.
 //!
 //! If no row of its part matches a message, the cause of the message is not known. The explanation then names the part
 //! and quotes the message.

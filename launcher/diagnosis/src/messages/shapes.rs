@@ -1,5 +1,6 @@
-//! `read`: the meaning of an error message by its general shape. `read_log`, `last_error`, …: the error lines of a log.
-//! `core`, `inner_error`: the innermost error of a message. `undecorated`: removes the prefixes of loggers.
+//! `read`, `Reading`: the meaning of an error message by its general shape. `core`, `inner_error`: the innermost error
+//! of a message. `read_log`, `last_error`, `first_error`, `telling_lines`: find error lines in a log. `undecorated`:
+//! removes the prefixes of loggers.
 //!
 //! Programs wrap errors: `starting: reading config: open /etc/x: no such file or directory`. The innermost error is
 //! last, and its shape is the same in all programs. A message without such a shape has no known meaning.

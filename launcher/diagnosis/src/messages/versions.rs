@@ -1,4 +1,4 @@
-//! `Pair`, `pair`: two versions in an error message that do not match, for example of a library and a module.
+//! `pair`: finds two versions in an error message that do not match (`Pair`), for example of a library and a module.
 
 use syringe_core::text::clean;
 

@@ -1,5 +1,5 @@
-//! `known`: finds the row of `data/waiting.tsv` that matches a text about a pod that waits for a node.
-//! `of_autoscalers`: the rows about messages of autoscalers.
+//! `known`: finds the `Row` of `data/waiting.tsv` (with its `Kind`) that matches a text about a pod that waits for a
+//! node. `of_autoscalers`: the rows about messages of autoscalers.
 
 use std::sync::LazyLock;
 

@@ -1,5 +1,5 @@
 //! `of`, `severity`, `repeated`, `worst`: the meaning of kernel events in the Xid catalogue.
-//! `Draft::aged`, `Draft::aged_on_node`: lower the severity of old events.
+//! `Draft::with_meaning`: applies it. `Draft::aged`, `Draft::aged_on_node`: lower the severity of old events.
 //!
 //! The catalogue (`src/kernel_log/data`) defines which codes can recover. For each family of faults, it also defines
 //! the evidence that the GPU works again: see [`Node::recovery`].
@@ -22,13 +22,13 @@ const UNKNOWN: EventMeaning = EventMeaning {
     advice: "Look up the code in NVIDIA's catalogue: the code is newer than this tool",
 };
 
-/// Meaning of a new event.
+/// Returns the meaning of a new event.
 pub(crate) fn of(event: &KernelEvent) -> EventMeaning {
     event_meaning::of(event).unwrap_or(EventMeaning { ageing: without_code(event.kind), ..UNKNOWN })
 }
 
-/// Ageing of log lines without a code. A driver line about a GPU counts until the GPU works again. A line about another
-/// component counts for a limited time.
+/// Returns how a log line without a code ages. A driver line about a GPU counts until the GPU works again. A line about
+/// another component counts for a limited time.
 fn without_code(kind: Kind) -> Ageing {
     match kind {
         Kind::OffBus | Kind::GspFailed | Kind::GspRateLimit | Kind::ProbeFailed => Ageing::WhenWorking,
@@ -36,14 +36,15 @@ fn without_code(kind: Kind) -> Ageing {
     }
 }
 
-/// Returns the meaning of a repeated event if it is a warning; otherwise, the meaning of a single event.
+/// Returns the meaning of a repeated event if its severity is warning. Otherwise, returns the meaning of a single
+/// event.
 pub(crate) fn repeated(event: &KernelEvent) -> EventMeaning {
     let single = of(event);
     let several = of(&KernelEvent { count: event.count.max(2), ..event.clone() });
     if several.severity == Severity::Warning { several } else { single }
 }
 
-/// Severity of a new event.
+/// Returns the severity of a new event.
 pub(crate) fn severity(event: &KernelEvent) -> Severity {
     of(event).severity
 }

@@ -1,7 +1,7 @@
-//! `Rule`: the constant part of a finding (id, title, severity, action, …). `rules!`: declares a table of rules.
-//! `About`, `InPlan`: properties of a rule. `XID_DOC`, …: links to documentation.
+//! `Rule`: the constant part of a finding (id, title, severity, action). `rules!`: declares a table of rules.
+//! `About`, `InPlan`: properties of a rule. `XID_DOC` and the other constants: links to documentation.
 //!
-//! The file of each group begins with its table; `catalogue_of_rules` lists all rules. Clients rely on the ids: the
+//! The file of each group begins with its table. `catalogue_of_rules` lists all rules. Clients rely on the ids: the
 //! meaning of an id does not change, and an id is not reused. The functions of the group add the parts that depend on
 //! the facts: the evidence, and sometimes the severity. The conclusions use the properties of a rule ([`About`],
 //! [`InPlan`]), never its id.
@@ -103,7 +103,7 @@ pub enum InPlan {
     LostBefore,
     /// The process cannot be killed, so the drain does not wait for it.
     UnkillableProcess,
-    /// The program with the error has ended; other work on the GPU may continue.
+    /// The program with the error has ended. Other work on the GPU may continue.
     OtherWorkContinues,
     /// All work on the GPU may continue.
     WorkContinues,
@@ -111,7 +111,7 @@ pub enum InPlan {
     Precondition,
     /// Other components depend on the repair: the action is the first step of the plan.
     ComesFirst,
-    /// As `ComesFirst`; the action starts Fabric Manager.
+    /// Like `ComesFirst`. The action starts Fabric Manager.
     StartsFabricManager,
     /// The cause is outside the GPUs, so no GPU is returned because of this finding.
     SharedCause,

@@ -1,4 +1,5 @@
 //! `Draft`: a rule applied to a GPU or the node, with evidence, action and times, before it becomes a finding.
+//! `have_shared_cause`: whether drafts about different GPUs probably have one cause.
 
 use jiff::{SignedDuration, Timestamp};
 

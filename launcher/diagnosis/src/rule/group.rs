@@ -1,4 +1,5 @@
-//! `RuleGroup`: the rules about one subject, with the functions that apply them. `Unread`: a fact that was not read.
+//! `RuleGroup`: the rules about one subject, with the functions that apply them, refine the findings and list unread
+//! facts (`Unread`).
 
 use crate::input::node::Node;
 use crate::rule::Draft;

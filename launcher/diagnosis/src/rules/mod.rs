@@ -1,5 +1,5 @@
-//! `drafts`, `unread`: run all rules. `catalogue_of_rules`: lists them.
-//! The rules in one folder do not use rules in another folder.
+//! `drafts`, `unread`: run all rules, and list the facts that they need but that were not read. `catalogue_of_rules`:
+//! lists all rules. The rules in one folder do not use rules in another folder.
 
 mod comparisons;
 mod containers;
@@ -16,8 +16,8 @@ use std::sync::LazyLock;
 use crate::input::node::Node;
 use crate::rule::{Draft, Rule, RuleGroup, Unread};
 
-/// All groups, in the order in which they check and refine. `log` is last, because it refines the texts of all other
-/// groups.
+/// Returns all groups, in the order in which they check and refine. `log` is last, because it refines the texts of all
+/// other groups.
 fn groups() -> impl Iterator<Item = &'static RuleGroup> {
     let folders = [
         gpu::GROUPS,

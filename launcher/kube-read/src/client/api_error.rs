@@ -1,5 +1,6 @@
 //! `request_failed`, `page_of_proxy`, `timed_out`, `silent`: create a `Failure` for a failed API request.
-//! `section_unknown`, `unread_input`: create an entry for data that could not be read.
+//! `certificate_step`: the next step after a rejected certificate. `section_unknown`, `unread_input`: create an entry
+//! for data that could not be read.
 
 use std::time::Duration;
 

@@ -1,5 +1,6 @@
-//! `is_not_found`, `is_conflict`, `is_page_of_proxy`, …: classify the `Status` of a failed request.
-//! `foreign_response`: describes a response that is not a `Status`.
+//! Functions that classify the `Status` of a failed request: `is_not_found`, `is_already_exists`, `is_conflict` (from
+//! the API server), `is_page_of_proxy`, `is_web_page` (from another server). `foreign_response`: describes a response
+//! that is not a `Status`.
 
 use kube::core::Status;
 use syringe_core::text::clean;

@@ -1,4 +1,4 @@
-//! `Connection`: the client of one cluster, with its context, user and API server address.
+//! `Connection`: the client of one cluster, with its context, user, API server address and clock.
 
 use std::sync::Arc;
 

@@ -93,8 +93,8 @@ impl Contexts {
         Self { allowed, ..self }
     }
 
-    /// Names of the contexts that a tool argument may name. Empty without a kubeconfig. Reads files, but does not use
-    /// the network.
+    /// Returns the names of the contexts that a tool argument may name. Empty without a kubeconfig. Reads files, but
+    /// does not use the network.
     pub fn names(&self) -> Vec<String> {
         let Ok(kubeconfig) = self.read() else { return Vec::new() };
         let default_context = self.default_context(&kubeconfig);

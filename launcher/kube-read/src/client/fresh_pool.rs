@@ -101,7 +101,8 @@ mod tests {
 
     use super::*;
 
-    /// A service whose first pool never responds. Each response is the number of pools that were created so far.
+    /// Returns a service whose first pool never responds. Each response is the number of pools that were created until
+    /// then.
     fn first_is_dead() -> FreshPool<impl Service<(), Response = u32, Error = Infallible, Future: Send> + Clone + Send> {
         let made = Arc::new(AtomicU32::new(0));
         FreshPool::new(move || {

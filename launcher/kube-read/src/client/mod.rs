@@ -1,4 +1,5 @@
-//! Modules of the client of the API server: connection, credentials, proxy, retries, lists, pages, errors.
+//! Modules of the client of the API server: contexts, connection, credentials, proxy, transport, retries, lists,
+//! protobuf, errors, request log, clock.
 
 pub mod api_error;
 pub mod api_log;

@@ -1,4 +1,5 @@
-//! `ListReader`: decodes a Kubernetes list in protobuf while it arrives. No I/O.
+//! `ListReader`: decodes a Kubernetes list in protobuf while it arrives (`ListError`: why it cannot be decoded). No
+//! I/O. `MAGIC`: the first bytes of each response.
 //!
 //! Each object is passed on as soon as it is complete, so a list of any length needs memory for one object only.
 //!

@@ -48,7 +48,7 @@ pub fn shown(proxy: &Uri) -> String {
     format!("{}://{}", proxy.scheme_str().unwrap_or("http"), place.unwrap_or_default())
 }
 
-/// Returns whether `NO_PROXY` contains the server. hyper-util's matcher works like curl; kubectl also supports ports
+/// Returns whether `NO_PROXY` contains the server. hyper-util's matcher works like curl. kubectl also supports ports
 /// and `*.example`.
 fn exempts(list: &str, server: &Uri) -> bool {
     let port = server.port_u16().or(if server.scheme_str() == Some("http") { Some(80) } else { Some(443) });

@@ -1,5 +1,6 @@
-//! `read`: repeats a read that a busy or restarting API server rejects, within a time limit.
-//! It fails at once if the server cannot be reached. `is_retryable`, `is_busy`, …: classify errors.
+//! `read`, `read_while_bytes_come`: repeat a read that a busy or restarting API server rejects, within a time limit.
+//! They fail at once if the server cannot be reached. `is_retryable`, `is_busy`, `is_closed`, `is_not_sent`: classify
+//! errors.
 //!
 //! A read that fails with 429 is repeated until the time limit. After another error, a read is repeated a few times.
 //!

@@ -1,5 +1,6 @@
 //! `find`: explains why a Pending pod does not fit on any GPU node, and lists the changes that would help.
-//! The requests of the pod are compared with the free resources of the nodes.
+//! The requests of the pod are compared with the free resources of the nodes. `uncordon`: the change for a cordoned
+//! node.
 //!
 //! The comparison is only for pods that request GPUs, because only GPU nodes are read. Only resources in the
 //! scheduler's message are compared: a pod that is waiting for a volume does not lack GPUs.
@@ -150,8 +151,8 @@ impl Nodes<'_> {
         found.map(|candidate| candidate.node.clone())
     }
 
-    /// Returns how many of the requested GPUs the nodes have but do not advertise. The device plugin reports these GPUs
-    /// as unhealthy, or does not run.
+    /// Returns how many GPUs of the requested resources each node has but does not advertise. The device plugin reports
+    /// these GPUs as unhealthy, or does not run.
     fn unhealthy(&self) -> Option<String> {
         let gpus = || self.wanted.keys().filter(|resource| is_gpu_resource(resource));
         let of_node = |candidate: &Candidate| {

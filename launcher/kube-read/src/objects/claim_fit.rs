@@ -1,5 +1,6 @@
 //! `conditions`: parses a selector of a ResourceClaim. `unmet`: finds a condition that no published device meets.
-//! `all_tainted`: finds out whether all devices that meet the conditions have a taint.
+//! `all_tainted`: finds out whether all devices that meet the conditions have a taint. `PublishedDevice`: such a
+//! device.
 //!
 //! Only selectors of a simple form are compared: equality of an attribute, and a minimum of a capacity, joined by `&&`.
 //! Other expressions of CEL are ignored.
@@ -168,7 +169,7 @@ impl PublishedDevice {
         let device = self.basic.as_deref().unwrap_or(self);
         let map = if of_capacity { &device.capacity } else { &device.attributes };
         let value = map.get(name).or_else(|| map.get(&format!("{driver}/{name}")))?;
-        // An attribute is an object with one field, its type; a capacity has the field `value`, or is a quantity.
+        // An attribute is an object with one field, its type. A capacity has the field `value`, or is a quantity.
         let inner = match value {
             Value::Object(fields) => fields.get("value").or_else(|| fields.values().next())?,
             other => other,

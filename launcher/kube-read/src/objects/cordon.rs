@@ -1,4 +1,4 @@
-//! `author`: the controller that has cordoned a node, if labels, annotations or taints of the node show it.
+//! `author`: finds the controller that has cordoned a node, if labels, annotations or taints of the node show it.
 
 use k8s_openapi::api::core::v1::Node;
 use kube::ResourceExt;

@@ -1,4 +1,6 @@
-//! `Dra`, `Device`, `Claim`: the devices that drivers for dynamic resource allocation publish, and claims with devices.
+//! `Dra`: the GPUs (`Device`) that drivers for dynamic resource allocation publish, and the claims with devices
+//! (`Claim`). `is_gpu_driver`: whether the devices of a driver are GPUs. `held_devices`: the allocated devices, each
+//! once.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 

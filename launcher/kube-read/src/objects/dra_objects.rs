@@ -1,5 +1,5 @@
-//! Types for ResourceSlices and ResourceClaims in every supported API version, with only the needed fields.
-//! `newest`: the devices of the newest generation of each pool.
+//! Types for ResourceSlices (`Slice`) and ResourceClaims (`SlimClaim`) in every supported API version, with only the
+//! needed fields. `newest`: the devices of the newest generation of each pool.
 
 use std::collections::{BTreeMap, HashMap};
 

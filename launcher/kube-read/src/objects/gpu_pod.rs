@@ -1,5 +1,5 @@
-//! `Pod`, `PodSpec`, `Container`, …: a pod with only its data about GPUs, converted from the pod that the API sends.
-//! Other annotations and environment variables are dropped, because they can be secret.
+//! `Pod` and its parts (`PodSpec`, `Container`, `Gpus`): a pod with only its data about GPUs, converted from the pod
+//! that the API sends. Other annotations and environment variables are dropped, because they can be secret.
 
 use std::collections::BTreeMap;
 

@@ -1,5 +1,5 @@
-//! `effective_requests`, `allocated`: add up the GPU requests of pods as the scheduler does.
-//! `uses`, `ResourceUse`: the use of each GPU resource of a node.
+//! `effective_requests`, `requests`, `allocated`: add up the GPU requests of pods as the scheduler does.
+//! `uses`, `ResourceUse`: the use of each GPU resource of a node. `holds_resources`: whether a pod holds devices.
 //!
 //! A pod holds the larger of two amounts of each resource: the sum of its containers, and the maximum of its init
 //! containers. A sidecar (an init container with `restartPolicy: Always`) keeps running and counts for both. A pod that

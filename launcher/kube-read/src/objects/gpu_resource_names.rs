@@ -1,4 +1,4 @@
-//! `is_gpu_resource`, `requests_gpus`, `unit`: recognize GPU resources by name.
+//! `is_gpu_resource`, `requests_gpus`, `unit`: recognize GPU resources, and their unit (`Unit`), by name.
 //! `count`, `gpu_count`, `gpu_resources`: parse their amounts.
 
 use std::collections::BTreeMap;

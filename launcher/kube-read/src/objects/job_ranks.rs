@@ -1,4 +1,5 @@
-//! `of`: returns the role and index of each pod of a job, from labels, annotations and variables of common controllers.
+//! `of`: returns the role and index (`JobRank`) of each pod of a job, from labels, annotations and variables of common
+//! controllers.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,4 +1,5 @@
-//! `LabelSelector`: a label selector as text, checked before it is sent. `parse` returns its requirements.
+//! `LabelSelector`: a label selector as text, checked before it is sent. `parse` returns its requirements
+//! (`Requirement`).
 
 use std::fmt;
 use std::ops::Deref;

@@ -1,4 +1,5 @@
-//! Modules with types of Kubernetes objects, and with functions that evaluate these objects. No I/O.
+//! Modules with types of Kubernetes objects (nodes, pods, claims, DaemonSets), and with functions that evaluate them:
+//! GPU requests, scheduling, node conditions, NVIDIA's software, names, owners. No I/O.
 
 pub mod api_objects;
 pub mod capacity_shortage;

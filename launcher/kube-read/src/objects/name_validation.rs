@@ -1,4 +1,4 @@
-//! `check_node_name`, `check_pod_name`, `check_namespace`: validate names for request paths.
+//! `check_node_name`, `check_pod_name`, `check_namespace`, `is_subdomain`: validate names for request paths.
 //! `container_id_without_scheme`: a container ID without its runtime.
 
 use syringe_core::text::clean;

@@ -1,5 +1,6 @@
-//! `is_ready`, `is_cordoned`, `conditions`, `unhealthy_conditions`, `gpu_conditions`, …: the conditions of a node.
-//! The functions return the state of the node, its conditions with their age, and the conditions that report a fault.
+//! Functions about the conditions of a node. `is_ready`, `is_silent`, `is_cordoned`, `why_not_ready`: the state of the
+//! node. `conditions`: all conditions. `unhealthy_conditions`, `gpu_conditions`, `pressure`: the conditions that report
+//! a fault, a GPU or pressure.
 
 use std::collections::BTreeMap;
 

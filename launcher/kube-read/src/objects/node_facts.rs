@@ -1,5 +1,5 @@
-//! `model`, `driver_version`, `taints`, `problems`, `uses`, `physical_gpus`, …: facts from a Node object.
-//! `cluster_facts`: the data from the Node object that the rules use.
+//! Reads facts from a Node object: GPU model, driver version, taints, capacity, use of each resource, number of GPUs,
+//! problems. `cluster_facts`: the facts that the rules use.
 //!
 //! GPUs of device plugins and GPUs of dynamic resource allocation are both converted to amounts by name.
 

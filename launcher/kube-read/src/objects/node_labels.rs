@@ -1,4 +1,5 @@
-//! `is_gpu_node`: whether a node has GPUs. `gpu_labels`, `states`, `replicas`, `label_number`: read labels of a node.
+//! `is_gpu_node`: whether a node has GPUs. `gpu_labels`, `label_number`: read labels of a node. `replicas`: the shares
+//! of each GPU. `states`: the labels in which operators and monitors report an unfinished or unhealthy state.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,5 @@
-//! `PodIdentity`: recognizes the pods of NVIDIA's software (device plugin, driver, DCGM …), which need the driver.
+//! `PodIdentity`: recognizes the pods of NVIDIA's software (for example, device plugin, driver and DCGM), which need
+//! the driver.
 //!
 //! These pods have labels of the GPU Operator, the Helm charts or the cloud providers' DaemonSets, or known images.
 

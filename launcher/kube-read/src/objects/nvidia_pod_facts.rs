@@ -28,8 +28,8 @@ const MAX_CONTAINERS: usize = 16;
 const MAX_CLASSES: usize = 16;
 const MAX_PODS: usize = 4;
 
-/// The columns: kind of match (`container`, `label` or `image`); name of the container, value of the label (or its
-/// prefix) or part of the image; component.
+/// The columns: first, the kind of match (`container`, `label` or `image`). Second, the name of the container, the
+/// value of the label (or its prefix), or a part of the image. Third, the component.
 static COMPONENTS: LazyLock<Vec<(&str, &str, Component)>> = LazyLock::new(|| {
     let rows = rows(include_str!("data/components.tsv"));
     rows.filter_map(|row| Some((row[0], *row.get(1)?, word(row.get(2)?)?))).collect()

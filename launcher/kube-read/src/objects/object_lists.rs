@@ -1,5 +1,5 @@
-//! Functions that decode lists of nodes and pods from bytes, for fuzz targets (`fuzzing`) and tests.
-//! The tests compare protobuf with JSON.
+//! Tests that lists of nodes and pods are the same in protobuf and JSON, complete or an error.
+//! `fuzzing`: functions that decode such lists from bytes, for fuzz targets.
 
 use k8s_openapi::api::core::v1::Node;
 use prost::Message;

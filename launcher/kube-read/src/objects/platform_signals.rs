@@ -1,5 +1,6 @@
-//! `of_condition`, `decisions`, `running_repair`: find signs of platforms and monitors on a node (maintenance, repair).
-//! The signs are conditions, taints, labels and annotations. `platform_signals.tsv` lists them.
+//! Finds signs of platforms and monitors on a node (conditions, taints, labels, annotations), from
+//! `platform_signals.tsv`. `decisions`, `running_repair`: maintenance and repairs. `of_condition`, `is_known_state`:
+//! whether the table has a condition or label.
 
 use std::sync::LazyLock;
 

@@ -1,5 +1,6 @@
-//! `from_pod`: converts a pod to `PodFacts`, for an explanation. `not_created`, `without_pods`: facts without a pod.
-//! `related_names`: names of related objects. `wants_gpus`: whether a pod requests GPUs or claims.
+//! `from_pod`: converts a pod to `PodFacts`, for an explanation. `not_created`, `without_pods`: facts of a job or pod
+//! that has no pod object. `related_names`: names of related objects. `wants_gpus`: whether a pod requests GPUs or
+//! claims.
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{self as core, Pod};

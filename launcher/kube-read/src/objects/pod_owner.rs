@@ -1,4 +1,4 @@
-//! `static_uid`: returns the kubelet's UID of a static pod.
+//! `static_uid`: returns the kubelet's UID of a static pod. `Reference`: the trait of a reference to an owner.
 //! `is_node_software`: whether a pod belongs to the software of the node.
 //!
 //! Any user who may create a pod can write annotations and owners into it. Therefore, the annotations of a static pod

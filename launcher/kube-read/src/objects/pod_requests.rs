@@ -1,5 +1,5 @@
-//! `PodRequests::requested`: adds the requests of a pod as the scheduler does. `add_pod`: adds pods to their node.
-//! `thousandths`, `quantity_text`: parse and format quantities.
+//! `PodRequests::requested`: adds the requests of a pod as the scheduler does. `add_pod`: adds a pod to the requests of
+//! its node (`NodeRequests`). `thousandths`, `quantity_text`, `amount_text`: parse and format quantities.
 //!
 //! Amounts are in thousandths of a unit, which is sufficient for Kubernetes quantities (`100m`).
 

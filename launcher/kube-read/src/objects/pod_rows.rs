@@ -1,5 +1,5 @@
-//! `row`: creates the row of a pod that uses GPUs (`PodRow`): requests by container, claims, and devices from the API.
-//! `statuses`: the states of all containers of a pod.
+//! `row`: creates the row of a pod that uses GPUs (`PodRow`): requests by container, claims, devices from the API, and
+//! fields for processes. `statuses`: the states of all containers of a pod.
 
 use schemars::JsonSchema;
 use serde::Serialize;

@@ -1,5 +1,5 @@
 //! `resolve`: joins the kubelet's device allocations with the pods: pod → container → UUID → process.
-//! `Leftovers`: what belongs to no container. `allocated_gpus`: the number of allocated GPUs.
+//! `Leftovers`: allocations and processes that belong to no container. `allocated_gpus`: the number of allocated GPUs.
 //!
 //! The API contains only the number of GPUs of a container, and not which GPUs these are.
 

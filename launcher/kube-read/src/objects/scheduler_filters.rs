@@ -1,5 +1,6 @@
-//! `candidate`: checks whether a Pending pod fits on a node, with an approximation of the scheduler's filters.
-//! `grouped`: joins equal results. `first_mismatch`: checks whether a DaemonSet fits a node.
+//! `candidate`: checks whether a Pending pod fits on a node (`Candidate`, `RejectionReason`), with an approximation of
+//! the scheduler's filters. `grouped`: joins equal results. `requested`: the requests of the pod. `first_mismatch`:
+//! checks whether a DaemonSet fits a node.
 //!
 //! The result is a list of the reasons against the node.
 //!

@@ -1,5 +1,5 @@
-//! `gpu_holders`, `bound_devices`, `half_requests`: find pods, GPUs and resources that explain why a pod is Pending.
-//! They also explain why a pod was rejected.
+//! `gpu_holders`, `bound_devices`, `half_requests`: find pods that hold the GPUs, GPUs that an annotation names, and
+//! incomplete requests that explain why a pod is Pending or was rejected.
 //!
 //! Each function matches objects by identity: the owners of two pods, a UUID in an annotation of the pod and of a node,
 //! or a requested resource and the resource that it needs.

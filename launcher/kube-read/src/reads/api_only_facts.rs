@@ -1,4 +1,5 @@
-//! `read`: reads facts about a node and its GPUs from the Kubernetes API only (`ApiOnlyFacts`), if no probe can run.
+//! `read`: reads facts about a node and its GPUs from the Kubernetes API only (`ApiOnlyFacts`, in `Unprobed`), if no
+//! probe can run. `needs_optional_permission`: whether data is missing because of a permission that most users lack.
 //!
 //! Sources: the Node object with its conditions and labels, its Lease, its events, the pods on it, the health of their
 //! devices from device plugins, and the object that provides its machine. gpu-syringe reads none of this from the
@@ -103,7 +104,7 @@ pub struct Unprobed {
     pub existing_pods: Result<ExistingPods, Failure>,
 }
 
-/// Reads the facts within `time`. Facts that cannot be read are listed in `not_read`; this function does not fail.
+/// Reads the facts within `time`. Facts that cannot be read are listed in `not_read`. This function does not fail.
 pub async fn read(connection: &Connection, node: &Node, time: Duration) -> Unprobed {
     let name = node.name_any();
     let status = node.status.as_ref();

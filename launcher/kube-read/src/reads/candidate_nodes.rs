@@ -1,5 +1,5 @@
-//! `candidates`: lists the GPU nodes for a Pending pod, with the reasons against each node.
-//! `not_offered`: why no node has the resource.
+//! `candidates`: lists the GPU nodes for a Pending pod (`Candidates`), with the reasons against each node.
+//! `not_offered`: why no node has the resource that the pod requests.
 
 use std::time::Duration;
 

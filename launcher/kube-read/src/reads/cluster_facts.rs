@@ -1,5 +1,6 @@
-//! `from_objects`: the facts about a node that the rules need, from its Node object and pods.
-//! `add_from_api`, `add_warnings`: read further facts from the API.
+//! `from_objects`: creates the facts about a node that the rules need, from its Node object and pods.
+//! `add_from_api`, `add_warnings`: read further facts from the API. `is_telling`, `warning_of`: select and convert
+//! events.
 //!
 //! A node without `nvidia.com/gpu` in its capacity may have a broken device plugin, may use dynamic resource allocation
 //! for its GPUs (also as an extended resource), or may be in a cluster that advertises no GPUs. Only such a node needs

@@ -1,4 +1,6 @@
-//! Functions that read the events of a node, a pod or a controller: `of_node`, `of_pod`, `of_failed_creates`, ….
+//! Functions that read events (`NodeEvent`, `ObjectEvent`) of a node (`of_node`, `about`), of a pod (`of_pod`,
+//! `newest_warning`), of related or deleted objects, and of controllers that could not create a pod
+//! (`of_failed_creates`).
 //!
 //! All lists use one function, which follows pages, counts `series` as well as `count`, and keeps the newest events.
 

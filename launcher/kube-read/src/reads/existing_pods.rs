@@ -1,4 +1,5 @@
-//! `ExistingPods`: the pods that exist on a node while it is probed.
+//! `ExistingPods`: the pods that exist on a node while it is probed. They give allocations their names and show which
+//! pods are deleted.
 //!
 //! Allocations and processes of other pods are leftovers. A pod may be created or deleted while the probe is running.
 //! So the pods are listed before the probe, and again afterwards if the report contains a pod that is not in the first

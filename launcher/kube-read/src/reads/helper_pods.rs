@@ -142,7 +142,7 @@ fn components(message: &str) -> Vec<String> {
 }
 
 /// Returns whether a pod belongs to a component. The name of the pod contains the first part of the name of a plugin
-/// (`cilium-cni`) or driver (`fsx.csi.aws.com`); NVIDIA's DRA driver is known by its containers.
+/// (`cilium-cni`) or driver (`fsx.csi.aws.com`). NVIDIA's DRA driver is recognized by its containers.
 fn provides(pod: &ListedPod, component: &str) -> bool {
     if component.ends_with(".nvidia.com") {
         return nvidia_pod_facts::any_pod(pod).component == Component::DraDriver;

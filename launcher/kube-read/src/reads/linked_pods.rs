@@ -1,5 +1,6 @@
-//! `of_pod`, `providers`, `of_node`, `ended_near`, `named`: read other pods that may explain a problem, and their logs.
-//! `log_of`: reads the log of one container.
+//! Functions that read other pods that may explain a problem, and their logs. `of_pod`: pods that the messages of a pod
+//! name. `of_node`, `providers`: pods that should offer the GPUs of a node. `named`, `log_of`: logs that findings name,
+//! and one log.
 //!
 //! Only directly linked pods are read: pods that a message mentions, pods of the same job that messages are about, pods
 //! that offer the missing resource, the pods that these need, and the operator that creates them. Healthy pods and

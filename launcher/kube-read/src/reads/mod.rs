@@ -1,4 +1,5 @@
-//! Modules with the requests to the API server that read nodes, pods, events, claims and logs.
+//! Modules with the requests to the API server: nodes, pods and their logs, events, claims, DaemonSets, queues, linked
+//! pods, objects for archives.
 
 pub mod api_only_facts;
 pub mod candidate_nodes;

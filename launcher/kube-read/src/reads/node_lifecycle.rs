@@ -1,5 +1,6 @@
-//! `read`: reads API data about a node that no probe reaches: its Lease, the objects of its machine, and its events.
-//! `get`, `list`: read objects that the cluster may not have. `condition_line`, `machine_line`: format these data.
+//! `read`: reads API data about a node that no probe reaches (`Lifecycle`): its Lease, the objects of its machine, and
+//! its events. `get`, `list`: read objects that the cluster may not have. `condition_line`, `machine_line`: format
+//! these data.
 //!
 //! The default permissions include only the events. The other objects are read if the user may read them and the
 //! cluster has them.

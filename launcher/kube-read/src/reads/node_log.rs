@@ -1,9 +1,9 @@
 //! `read`: reads kernel messages from log files that a node's kubelet serves, for nodes on which no probe can run.
 //!
 //! This needs the permission `get` on `nodes/proxy`, which gives access to the whole API of a kubelet.
-//! `deploy/rbac.yaml` does not grant this permission; gpu-syringe uses it if the user has it. NodeLogQuery is not
-//! sufficient: it reads the journal of systemd units, which does not contain kernel messages. Limits: only the newest 4
-//! MiB are read; compressed files are not read; a node that has only a journal has no such file.
+//! `deploy/rbac.yaml` does not grant this permission, but gpu-syringe uses it if the user has it. NodeLogQuery is not
+//! sufficient, because it reads the journal of systemd units, which does not contain kernel messages. Only the newest 4
+//! MiB are read, and compressed files are not read. A node that has only a journal has no such file.
 //!
 //! Classic log files contain the node's local time without its time zone. The time zone is computed from the
 //! modification time of the file, which the kubelet sends, because the newest line was written at that time.

@@ -73,8 +73,8 @@ impl NodeWithPods {
         rows
     }
 
-    /// Returns the pods that hold resources; an error if the pods could not be listed. In that case, no pod counts as
-    /// deleted.
+    /// Returns the pods that hold resources, or an error if the pods could not be listed. In that case, no pod counts
+    /// as deleted.
     pub fn existing_pods(&self) -> Result<ExistingPods, Failure> {
         self.pods.as_deref().map(ExistingPods::from_pods).map_err(Clone::clone)
     }

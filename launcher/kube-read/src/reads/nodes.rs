@@ -1,5 +1,5 @@
 //! `read`, `find`, `collect`: read one node by name, or all nodes that match.
-//! `why_no_probe`, `must_be_ready`: recognize a node that cannot run a probe.
+//! `why_no_probe`, `must_be_ready`: recognize a node that cannot run a probe, with the reason (`NoProbe`).
 
 use k8s_openapi::api::core::v1::Node;
 use kube::{Api, ResourceExt};

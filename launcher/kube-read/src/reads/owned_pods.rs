@@ -1,5 +1,5 @@
-//! `worst`: reads the pods of an owner or label selector, and selects the worst pod.
-//! `not_running_beside`: other pods of a pod's controller.
+//! `worst`: reads the pods of an owner or label selector (`PodsOf`), and selects the worst pod. `in_namespace`: lists
+//! matching pods. `not_running_beside`: the pods of the same controller (`controller_of_job`) that do not run.
 
 use std::collections::BTreeMap;
 

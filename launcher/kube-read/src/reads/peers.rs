@@ -1,5 +1,5 @@
-//! `of_pod`: finds failing pods that may explain the end of a pod: pods in its messages, and pods of its job or group.
-//! `trouble`: whether a pod fails, and when it ended.
+//! `of_pod`: finds failing pods (`Peer`) that may explain the end of a pod: pods in its messages, and pods of its job
+//! or group. `trouble`: whether a pod fails (`Trouble`), and when it ended.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;

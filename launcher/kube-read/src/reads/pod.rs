@@ -1,4 +1,5 @@
-//! `read`, `read_selected`: read one pod with its events, by the name of the pod or of its owner, or by labels.
+//! `read`, `read_selected`: read one pod with its events (`ReadPod`), by the name of the pod or of its owner, or by
+//! labels.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,5 @@
-//! `describe_pod`: finds a pod by UID; returns its name and the controller that may restart it, for an action's plan.
+//! `describe_pod`: finds a pod by UID, and returns its name and the controller that may restart it, for the plan of an
+//! action.
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::ListParams;

@@ -1,4 +1,5 @@
-//! `tail`, `read`: read the last lines of a container's log, with control characters and private keys removed.
+//! `tail`: reads the last lines of a container's log, without control characters and private keys. `None` if the log is
+//! empty. `read`: reads the same lines, and returns an empty list for an empty log.
 
 use std::time::Duration;
 

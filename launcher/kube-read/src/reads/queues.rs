@@ -1,7 +1,9 @@
-//! `of_pod`, `of_owner`: read the objects of queues and pod groups that decide when a pod may start, and return their problems.
+//! `of_pod`, `of_owner`: read the objects of queues and pod groups that decide when a pod may start, and return their
+//! problems.
 //!
-//! The objects belong to Kueue, Volcano, KAI Scheduler and the coscheduling plugin. Their events expire after an hour; their
-//! conditions stay. Only a pod without a node, or a job without pods, needs these requests. They are optional.
+//! The objects belong to Kueue, Volcano, KAI Scheduler and the coscheduling plugin. Their events expire after an hour,
+//! but their conditions stay. Only a pod without a node, or a job without pods, needs these requests. They are
+//! optional.
 
 use std::time::Duration;
 

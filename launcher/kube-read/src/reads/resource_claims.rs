@@ -1,5 +1,5 @@
-//! `read`: reads ResourceSlices and ResourceClaims in the newest supported API version that the cluster serves.
-//! `holders`: returns the claims that hold devices, as text.
+//! `read`, `devices_of`: read ResourceSlices and ResourceClaims in the newest supported API version that the cluster
+//! serves (`served`). `holders`: returns the claims that hold devices, as text.
 
 use std::collections::{BTreeMap, HashMap};
 

@@ -1,8 +1,8 @@
 //! `fit`: truncates every answer to the size that hosts show to a model.
 //!
-//! The largest list loses its last entries until the answer fits. Lists are sorted (worst entry first); a list in order of
-//! time loses its oldest entries. Lists of GPUs are sorted by severity before they are truncated. `<list>_omitted` counts
-//! the entries that are left out, and `truncated` names the lists.
+//! The largest list loses its last entries until the answer fits. Lists are sorted, worst entry first. A list in order
+//! of time loses its oldest entries. Lists of GPUs are sorted by severity before they are truncated. `<list>_omitted`
+//! counts the entries that are left out, and `truncated` names the lists.
 
 use std::cmp::Reverse;
 

@@ -1,4 +1,5 @@
-//! `AnswerShape`: the fields and maps of an answer, and the author of each string (`Text`), from the JSON Schema of the answer's type.
+//! `AnswerShape`: the fields and maps of an answer, and the author of each string (`Text`), from the JSON Schema of the
+//! answer's type. `schema_of`, `alternatives`, `resolve`: read such a schema.
 //!
 //! A string is third-party text if a node, a tenant or a user of the cluster wrote it, or if it quotes such a text. It is
 //! our own text only if its type is an enum, a time or a PCI address, or if the field has the mark `x-text`. So a new

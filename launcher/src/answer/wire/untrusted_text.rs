@@ -1,4 +1,5 @@
-//! `json_of`, `finish`: clean the untrusted texts of an answer, and add the list `quoted` of all fields with third-party text.
+//! `json_of`, `finish`: clean the untrusted texts of an answer, and add the list `quoted` of all fields with
+//! third-party text.
 //!
 //! Most texts are already cleaned where they are read. This module cleans all texts, because some names and labels are
 //! checked only by the API server. [`AnswerShape`] defines which texts are our own.

@@ -1,4 +1,5 @@
-//! `run_probe`: rejects an impossible call, waits for a slot, then runs a probe. `ProberCache`: state between calls.
+//! `run_probe`: rejects an impossible call, waits for a slot, then runs a probe. `ProberCache`: the state that a
+//! launcher keeps between calls.
 
 use std::sync::Arc;
 use std::time::Duration;

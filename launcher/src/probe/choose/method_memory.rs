@@ -1,4 +1,5 @@
-//! `MethodMemory`: remembers for some minutes which probe methods do not work on a cluster or a node.
+//! `MethodMemory`: remembers for some minutes which probe methods do not work on a cluster or a node, and why
+//! (`Obstructed`, `Reason`).
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -457,7 +457,7 @@ impl Search<'_> {
 
     fn no_method(&self) -> Failure {
         let what = format!("Probing node {}", self.context.request.node);
-        // A reason that applies to every pod comes first, before the methods that were passed over.
+        // A reason that applies to every pod comes first, before the reasons why methods were not used.
         let refused = self.known(Obstructed::Pods);
         let cause = Cause::NoMethod { cluster_wide: refused.is_some() };
         let failure = match refused {

@@ -1,5 +1,6 @@
-//! `fatal_state`: finds out from the status of a pod whether its container can no longer start, and why.
-//! `end_reason`: describes how a container exited. `is_missing_program`: whether the image lacks the program.
+//! `fatal_state`: finds out from the status of a pod whether its container can no longer start, and why (`FatalState`).
+//! `end_reason`: describes how a container exited. `state_of`: its state. `is_missing_program`: whether the image lacks
+//! the program.
 
 use k8s_openapi::api::core::v1::{ContainerState, ContainerStateTerminated, ContainerStatus, Pod};
 use syringe_core::text::clean;

@@ -1,5 +1,5 @@
-//! `Refusal`: why an exec was rejected.
-//! `no_exec`, `exec_forbidden`, `not_run`, …: create the failures of an exec, with causes and next steps.
+//! `Refusal`: why an exec was rejected. Functions that create the failures of an exec, with causes and next steps:
+//! `no_exec`, `exec_forbidden`, `no_websocket`, `not_started`, `not_run`, `pod_deleted`, `slow_upload`.
 
 use std::time::Duration;
 

@@ -1,5 +1,6 @@
-//! `read`, `read_or_retry`: run the probe and read its JSON document. `parse`: parses the output of the probe.
-//! If the document is incomplete, a probe that reads is run again. For an action, only the outcome is requested.
+//! `read`, `read_or_retry`: run the probe and read its JSON document (`ReceivedReport`). `parse`: parses the output of
+//! the probe. If the document is incomplete, a probe that reads is run again. For an action, only the outcome is
+//! requested.
 
 use std::time::Duration;
 
@@ -51,7 +52,7 @@ pub(crate) async fn read(
     read_or_retry(context, output, probe_container, argv, timings).await
 }
 
-/// Returns the report in `output`; if it is incomplete, runs the probe again and returns the second report.
+/// Returns the report in `output`. If it is incomplete, runs the probe again and returns the second report.
 pub(crate) async fn read_or_retry(
     context: &ProbeContext,
     output: ExecOutput,

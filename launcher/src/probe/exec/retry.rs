@@ -1,5 +1,5 @@
-//! `exec`: repeats an exec until the container is running.
-//! `check_pod`: reads the status of the pod, and fails if the container can never start.
+//! `exec`: repeats an exec until the container is running. `not_started_in_time`: the failure if it does not start in
+//! time. `check_pod`: reads the status of the pod (`PodState`), and fails if the container can never start.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -32,7 +32,7 @@ const FIRST_PAUSE: Duration = Duration::from_millis(20);
 /// Maximum pause at the beginning: most containers start within a second.
 const YOUNG_PAUSE: Duration = Duration::from_millis(30);
 const MAX_PAUSE: Duration = Duration::from_millis(400);
-/// Divisor for pauses: a pause is at most the time waited so far, divided by this number.
+/// Divisor for pauses. A pause is at most the time that was already waited, divided by this number.
 const PART_OF_WAIT: u32 = 16;
 /// First pause between two reads of the pod status. A pull may take minutes.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -237,7 +237,7 @@ fn not_started_after(context: &ProbeContext, waited: Duration) -> String {
     format!("the probe container did not start within {:.1} s ({limit})", waited.as_secs_f64())
 }
 
-/// Returns the pause before the next attempt after a rejected exec; an error if retrying is useless.
+/// Returns the pause before the next attempt after a rejected exec, or an error if another attempt would fail, too.
 fn retry_pause(
     context: &ProbeContext,
     probe_container: &ProbeContainer,

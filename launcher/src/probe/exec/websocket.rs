@@ -1,4 +1,5 @@
-//! `run`: runs one command in a container over a websocket and reads the output of the command.
+//! `run`: runs one `Command` in a container over a websocket and reads its output (`ExecOutput`, `ExecEnd`, or
+//! `ExecError`).
 //!
 //! This module replaces kube's `AttachedProcess`, for three reasons:
 //!
@@ -117,7 +118,7 @@ pub(crate) struct Command<'a> {
     pub(crate) sent: &'a AtomicUsize,
 }
 
-/// Runs a command and reads its output. `connect_time` limits only the upgrade; the caller sets a timeout for the rest.
+/// Runs a command and reads its output. `connect_time` limits only the upgrade. The caller sets a timeout for the rest.
 /// `started` is called when the connection is open.
 pub(crate) async fn run(
     client: &Client,

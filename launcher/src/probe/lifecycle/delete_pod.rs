@@ -1,4 +1,4 @@
-//! `delete_pod`: deletes a pod with retries, and checks that the pod is gone.
+//! `delete_pod`: deletes a pod with retries, and checks that the pod is gone (`Deletion`, `DeleteError`).
 
 use std::time::Duration;
 

@@ -1,4 +1,5 @@
 //! `AddedContainer`: stops an ephemeral container with `node-probe release`, which makes the main process exit.
+//! `FinalState`: the state of the container after the probe.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;

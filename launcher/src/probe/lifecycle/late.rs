@@ -1,4 +1,4 @@
-//! `end_in_background`: a task that deletes a late probe pod or stops a late ephemeral container.
+//! `end_in_background`: starts a task that deletes a late probe pod or stops a late ephemeral container (`LateObject`).
 //!
 //! A pod is late if the request to create it was not answered. A container is late if it has not started or could not be
 //! stopped. A proxy may hold a request, and the API server may complete a request whose client has disconnected. The failure

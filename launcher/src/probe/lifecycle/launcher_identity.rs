@@ -1,6 +1,7 @@
-//! `LauncherIdentity`: the locked file of a launcher, which shows whether it runs. `EndedSession`: the file of an ended launcher.
+//! `LauncherIdentity`: the locked file of a launcher, which shows whether it runs. `EndedSession`: the file of an ended
+//! launcher.
 //!
-//! Each running launcher holds a lock on its own file; the operating system releases the lock when the process exits.
+//! Each running launcher holds a lock on its own file. The operating system releases the lock when the process exits.
 //! The labels of a pod contain the identity of the lock directory (`owner`) and the file (`session`). If the `owner` is
 //! ours and the file can be locked, the process that created the pod has exited.
 
@@ -144,8 +145,8 @@ fn ended_session(path: &Path) -> Option<EndedSession> {
     (!unaudited.is_empty()).then_some(EndedSession { file, unaudited })
 }
 
-/// Overwrites the list in the file; a new file would not be locked. If the old list was longer, the rest is cut off
-/// afterwards.
+/// Overwrites the list in the file, because a new file would not be locked. If the old list was longer, the rest is cut
+/// off afterwards.
 fn write_list(mut file: &File, list: &[OpenProbe]) -> io::Result<()> {
     let text = if list.is_empty() { Vec::new() } else { serde_json::to_vec(list)? };
     file.rewind()?;
@@ -191,7 +192,7 @@ fn identity(directory: &Path, machine: &str) -> Option<String> {
     Some(id[..ID_LENGTH].to_owned())
 }
 
-/// Returns the device and inode numbers of the file; a copy has other numbers. Makes the file private.
+/// Returns the device and inode numbers of the file. A copy has other numbers. Makes the file private.
 #[cfg(unix)]
 fn device_and_inode(file: &Path) -> Option<String> {
     use std::os::unix::fs::{MetadataExt, PermissionsExt};

@@ -1,4 +1,5 @@
-//! Modules that create and delete probe pods, and clean up what killed launchers left behind.
+//! Modules that create and delete probe pods, track the running launcher and its open probes, and clean up what killed
+//! launchers left behind.
 
 pub(super) mod delete_pod;
 pub(super) mod end_container;

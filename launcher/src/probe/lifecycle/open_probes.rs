@@ -1,4 +1,5 @@
-//! `OpenProbes`: the probe pods and ephemeral containers that this process has, or may have, on clusters now.
+//! `OpenProbes`: the probe pods and ephemeral containers (`OpenProbe`) that this process has, or may have, on clusters
+//! now.
 //!
 //! An entry is added before the request that creates the object, and stays until the object is deleted or has exited. A
 //! clean-up skips these pods. When the program exits, the remaining entries are reported.

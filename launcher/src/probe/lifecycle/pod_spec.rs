@@ -1,4 +1,5 @@
-//! `ProbePod`: the pod object that is created on a node, and that `gpu-syringe pod-spec` prints.
+//! `ProbePod`: the pod object that is created on a node, and that `gpu-syringe pod-spec` prints. `hold`: its main
+//! process. `MANAGED_BY`, `OWNER_LABEL`, `SESSION_LABEL`, `TOOL_LABEL`: its labels.
 //!
 //! docs/probe-pod.md gives the reason for each field.
 
@@ -136,9 +137,9 @@ impl ProbePod {
     }
 }
 
-/// Returns the main process of the pod. The process exits by itself, even if the launcher was killed or the network is down.
-/// node-probe rejects an action if the main process was not started for an `operator`; the admission policy checks this
-/// argument.
+/// Returns the main process of the pod. The process exits by itself, even if the launcher was killed or the network is
+/// down. node-probe rejects an action if the main process was not started for an `operator`. The admission policy
+/// checks this argument.
 pub(crate) fn hold(settings: &Settings, operator: bool) -> Vec<String> {
     let seconds = settings.probe_lifetime().as_secs();
     ProbeCommand::Hold(HoldCommand { seconds, releasable: false, operator }).argv()
@@ -216,7 +217,7 @@ fn labels(settings: &Settings, owner: &LauncherIdentity, tool: &str) -> BTreeMap
         (TOOL_LABEL, tool),
         (OWNER_LABEL, owner.id.as_str()),
         (SESSION_LABEL, owner.session.as_str()),
-        // Newer versions of Istio read the label; older versions read the annotation.
+        // Newer versions of Istio read the label, and older versions read the annotation.
         ("sidecar.istio.io/inject", "false"),
     ];
     // Our labels come last, so that settings cannot replace the labels by which the clean-up finds pods.

@@ -1,4 +1,5 @@
-//! `sweep`, `sweep_ended_sessions`: delete the pods and stop the ephemeral containers left by killed launchers.
+//! `sweep`, `sweep_ended_sessions`: delete the pods and stop the ephemeral containers left by killed launchers
+//! (`SweepResult`).
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! The trait `ProbeSteps`: the steps in which probe methods differ.
+//! `ProbeSteps`: the trait with the steps in which probe methods differ: create the objects, read the report, clean up.
 
 use crate::probe::exec::read_report::ReceivedReport;
 use crate::probe::probe_context::ProbeContext;

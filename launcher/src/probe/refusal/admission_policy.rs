@@ -1,5 +1,6 @@
-//! `denial`: returns the policy that rejected a pod, from the message of the API server, and the next step.
-//! `next_step_of_rejection`: returns the next step after any rejection of a pod.
+//! `denial`: returns the policy that rejected a pod (`Denial`), from the message of the API server, and the next step.
+//! `next_step_of_rejection`: the next step after any rejection of a pod. `is_of_variable`: whether another value of a
+//! variable would admit it.
 
 use crate::policy::{POLICIES, cluster_name, values, variable};
 use crate::probe::refusal::{create_forbidden, next_steps};

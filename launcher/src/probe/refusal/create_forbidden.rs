@@ -1,4 +1,5 @@
 //! `classify`: finds the cause and the next step if the API server rejects the creation of a pod with status 403.
+//! `is_missing_permission`: whether the user lacks a permission.
 
 use crate::probe::refusal::next_steps;
 use kube_read::failure::Cause;

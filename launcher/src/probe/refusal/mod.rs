@@ -1,4 +1,4 @@
-//! Modules that find out why a cluster rejected a pod, and which step fixes the cause.
+//! Modules that find out why a cluster rejected a pod (admission policy, status 403), and which step fixes the cause.
 
 pub(super) mod admission_policy;
 pub(super) mod create_forbidden;

@@ -1,4 +1,5 @@
-//! `pod_security`, `permission_missing`, `policy_image`, …: the next steps for a user after a cluster rejected a probe.
+//! `pod_security`, `permission_missing`, `policy_image`, `namespace_missing`: the next steps for a user after a cluster
+//! rejected a probe.
 
 /// The namespace that is used without `--probe-namespace`.
 const DEFAULT_NAMESPACE: &str = "gpu-syringe";

@@ -1,5 +1,6 @@
 //! `versions`, `gsp_firmware`: read driver versions and the versions of GSP firmware files.
 //! `cdi_spec`, `container_toolkit`: find the paths of a CDI specification and of NVIDIA's container runtime.
+//! The modules find device files, kernel modules and libraries of the driver, and why the driver is not loaded.
 //!
 //! This module only reads files: no library is loaded, and no package database is read.
 

@@ -1,5 +1,6 @@
 //! `kubelet`: reads the `kubelet` section. `parse`: parses the checkpoint of the device manager (allocations).
 //! `facts`: converts the allocations, with the prepared resource claims (`dra`), to the facts of the section.
+//! The modules `nvidia_stack` and `stack_log` read traces and logs of NVIDIA's software for Kubernetes.
 //!
 //! If the checkpoint cannot be read, the allocations come from the kubelet's API (see `pod_resources`).
 //!

@@ -1,5 +1,6 @@
 //! `nvidia`, `bound_gpus`: list NVIDIA's functions on the PCI bus (GPUs, NVSwitches), and GPUs of the nvidia driver.
 //! `Function`: a PCI function. `describe`: facts about a GPU. `folder`, `numa_node`: its sysfs folder and NUMA node.
+//! The modules read PCIe paths, registers, network cards, the topology, and what is known about lost GPUs.
 //!
 //! Limits: a function that the kernel removed (surprise removal) is not listed. Virtual functions are
 //! not counted: they are parts of a GPU for virtual machines, and NVML does not list them.

@@ -1,5 +1,6 @@
 //! `describe`, `read_stat`, `read_thread`, `arguments`, `start_time`: read one process or thread from `/proc/PID`.
 //! `ProcContext`, `boot_time`: facts of the system that descriptions of processes need (boot time, user names).
+//! The modules find processes with an open GPU, blocked threads, daemons and services.
 
 pub(in crate::host) mod action_facts;
 mod blocked_threads;

@@ -15,7 +15,7 @@ const TARGETS: [&str; 3] = [
     "/etc/systemd/system/graphical.target.wants",
     "/usr/lib/systemd/system/multi-user.target.wants",
 ];
-/// Folders of unit files. The first file that is found counts. An empty file or a link to `/dev/null` disables the
+/// Folders of unit files. The first file that is found is used. An empty file or a link to `/dev/null` disables the
 /// service.
 const UNITS: [&str; 3] = ["/etc/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system"];
 

@@ -1,5 +1,5 @@
 //! `process`: finds the first process of a container. `access`: finds its device files, and whether it may open them.
-//! Other functions return the root, the environment and the cgroup of a container.
+//! `check_access`: the code of the child process. Other functions return root, environment and cgroup of a container.
 //!
 //! A child process enters the cgroup of the container for a moment and calls `access(2)` there. In this way, the kernel
 //! itself decides, for each cgroup version and every set of rules. Only the device cgroup is checked: the driver is not

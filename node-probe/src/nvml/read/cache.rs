@@ -1,4 +1,5 @@
-//! `Cache`: stores answers of NVML that several sections of a GPU or all GPUs of a product need.
+//! `Cache`: stores answers of NVML that several sections of one GPU, or all GPUs of one product, need.
+//! `Function`: a function of NVML, and where its answer is stored.
 //!
 //! NVML is slow if a driver is busy, so no value is read twice. Values that depend on the product (clock and temperature
 //! limits, the number of cores) are read from the first GPU with the same name, PCI device, subsystem and VBIOS.

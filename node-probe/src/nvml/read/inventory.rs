@@ -1,4 +1,4 @@
-//! `read`: reads the values of one GPU for the `inventory` section: identity and permanent properties.
+//! `read`: reads the values of one GPU for the `inventory` section: identity, permanent properties, modes and licenses.
 //! `Session::versions`: the driver versions. `mig_mode`, `ecc_mode`: the modes of a GPU.
 
 use std::cell::OnceCell;

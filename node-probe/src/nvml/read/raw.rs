@@ -1,4 +1,6 @@
-//! Raw NVML calls (memory, field values, fabric, processes, …) that nvml-wrapper lacks or implements incorrectly.
+//! Raw NVML calls about one GPU that nvml-wrapper lacks or implements incorrectly: memory and its repairs, field
+//! values, NVSwitch fabric, processes and others.
+//! The modules contain calls about performance monitoring (GPM), hidden GPUs, licenses and links.
 //!
 //! Every function here is safe to call. It passes pointers to local variables that outlive the call and have the type
 //! in the header, and reads only what NVML has written. Values from the driver are limited before they are used.

@@ -1,4 +1,5 @@
 //! `Session`: opens NVML and its GPUs once. [`Session::part`] reads one section of one GPU.
+//! `Gpu`: a GPU with its handle, or with the reason why it has no handle.
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::path::PathBuf;

@@ -1,4 +1,5 @@
-//! The ranges of possible values of NVML's numbers. A value outside its range is a defect of the driver or the device.
+//! Constants for the ranges of possible values of NVML's numbers, e.g. `PERCENT`, `CELSIUS` and `COUNT`.
+//! A value outside its range is a defect of the driver or the device.
 //!
 //! Often all bits of such a value are set. The value is dropped and reported. The ranges are wide, because they check
 //! whether the value is valid, not whether the GPU is healthy.

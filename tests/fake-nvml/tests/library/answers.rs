@@ -1,4 +1,4 @@
-//! Tests that the library returns the values of the facts file.
+//! Tests that the library returns the values of the facts file, and exports all functions of a list.
 
 use crate::support::{Fake, facts, open, said};
 use nvml_wrapper::Device;

@@ -1,4 +1,6 @@
-//! Parts of a plan: `urgency`, `rma`, `return_step`, `stuck` (processes), `if_pod_deleted`, `results` (whether results are valid).
+//! Functions that find parts of a plan from the drafts: `urgency`, `rma` and `return_step` (return to the vendor),
+//! `results` (whether results are valid), `stuck` (processes that no signal can kill), `if_pod_deleted`,
+//! `needs_cooling_before`.
 
 use crate::conclusion::plan::{SHOWN, urgent, wants, wants_reset};
 use crate::evidence;

@@ -1,5 +1,5 @@
-//! `demands`: the resets, reboots and power cycles (`Demand`) that the text of an action demands without a condition.
-//! `asks_for_inspection`: whether the text asks for a check of cables or seating.
+//! `demands`: finds the resets, reboots and power cycles (`Demand`) that the text of an action demands without a
+//! condition. `asks_for_inspection`: whether the text asks for a check of cables or seating.
 
 /// An action of a repair that interrupts the machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -1,4 +1,5 @@
-//! `adapt`: adapts actions and plans to a virtual machine, to a node that another system repairs, and to a node that is being removed.
+//! `adapt`: adapts actions and plans to a virtual machine, to a node that another system repairs, and to a node that is
+//! being removed.
 //!
 //! The rules assume a physical machine that no other system repairs. This module replaces their texts for other
 //! machines.

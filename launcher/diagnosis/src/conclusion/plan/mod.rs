@@ -1,4 +1,5 @@
 //! `make_plans`: makes a plan for each GPU or for the node: its urgency, the work that may continue, and the steps.
+//! The submodules make the plan of a GPU or node, and adapt it to the machine.
 //!
 //! Each rule has its own action. The actions of two rules for one GPU can contradict each other ("other work may
 //! continue", "drain the work"). One finding can also require a reboot that a process of another finding blocks.

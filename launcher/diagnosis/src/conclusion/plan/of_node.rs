@@ -1,5 +1,5 @@
-//! `whole`: decides whether a node needs one plan (reboot, reset of all GPUs and NVSwitches, or start of a component).
-//! `of_node`: makes this plan.
+//! `whole`: decides whether a node needs one plan (`Whole`: a reboot, a reset of all GPUs and NVSwitches, or a start of
+//! a component). `of_node`: makes this plan.
 
 use crate::conclusion::plan::consequences::{
     if_pod_deleted, needs_cooling_before, only_cools, results, return_step, rma, stuck, work_urgency,

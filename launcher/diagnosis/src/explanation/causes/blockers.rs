@@ -1,4 +1,5 @@
-//! `of`, `half_requests`: reasons that the scheduler's message lacks: pods that use the GPUs, a bound device, an incomplete request.
+//! `of`: finds reasons why a pod is not scheduled that the scheduler's message lacks (`Blocker`): pods that use the
+//! GPUs, or a bound device. `half_requests`: finds the missing parts of incomplete requests.
 
 use crate::explanation::causes::Case;
 use syringe_core::facts::kubernetes::pod::{BoundDevice, GpuHolder, HolderRelation};

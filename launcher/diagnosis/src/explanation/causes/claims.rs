@@ -1,5 +1,6 @@
-//! `judge`: whether the GPUs of a pod are ruled out as the cause.
-//! `concerns`, `named`, `join`: the findings that concern the pod or its messages.
+//! `judge`: lists the causes that are ruled out for a pod, such as its GPUs. `sections_not_read`: the sections about
+//! GPUs that were not read. `concerns`: the findings that concern the pod. `named`, `join`: the finding about the
+//! device that a message names.
 //!
 //! The GPUs are ruled out only if all facts about them were read, and no event or finding contradicts this.
 

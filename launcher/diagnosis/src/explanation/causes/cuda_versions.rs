@@ -1,4 +1,5 @@
-//! `required`: the CUDA version that an image requires. `first_driver`: the first driver that supports a CUDA version.
+//! `required`, `version`: read the CUDA version that an image requires (`Version`).
+//! `first_driver`: the first driver that supports a CUDA version.
 //!
 //! An image states its requirement in `NVIDIA_REQUIRE_CUDA` (`cuda>=12.8 …`). Before the NVIDIA Container Toolkit
 //! starts a container, it compares this requirement with the CUDA version of the driver, which NVML also reports.
@@ -6,8 +7,8 @@
 /// CUDA versions (major, minor), each with the first Linux driver that supports it, newest first.
 ///
 /// Source: NVIDIA, CUDA Toolkit Release Notes, table "CUDA Toolkit and Corresponding Driver Versions", row of the first
-/// release (GA) of each version, <https://docs.nvidia.com/cuda/cuda-toolkit-release-notes/>; versions before 12 from
-/// the archived release notes.
+/// release (GA) of each version, <https://docs.nvidia.com/cuda/cuda-toolkit-release-notes/>. The rows of versions
+/// before 12 are from the archived release notes.
 const FIRST_DRIVERS: [(u32, u32, &str); 24] = [
     (13, 3, "610.43.02"),
     (13, 2, "595.45.04"),

@@ -1,5 +1,5 @@
-//! `ends_programs`, `stops_starts`: whether the fault of a finding ends programs, or stops pods from starting.
-//! `is_elsewhere`: whether a finding is about another part of the node than its GPUs.
+//! `ends_programs`, `stops_starts`: whether the fault of a finding ends programs (`Effect`), or stops pods from
+//! starting. `is_elsewhere`: whether a finding is about another part of the node than its GPUs.
 
 use std::sync::LazyLock;
 

@@ -1,5 +1,6 @@
-//! `refused_or_evicted`, `preempted_or_deleted`, …: explain pods that were rejected, evicted, preempted or deleted.
-//! `node_not_ready`, `lost_by_a_reboot`, …: explain pods on a node that is not Ready, or that was rebooted.
+//! Causes outside a pod that end it or make it unusable. `refused_or_evicted`, `preempted_or_deleted`,
+//! `after_completion`: it was rejected, evicted, preempted or deleted. `node_not_ready`, `lost_by_a_reboot`,
+//! `older_than_the_driver`: its node is not Ready, was rebooted, or loaded the driver later.
 
 use crate::explanation::causes::{Case, NOT_IDENTIFIED, end_quote, event_quote, start};
 use crate::explanation::types::{Cause, Certainty, Explanation};

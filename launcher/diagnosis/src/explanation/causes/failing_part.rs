@@ -1,5 +1,6 @@
-//! `quote`: adds the messages of the failed component to an explanation.
-//! `doubts`, `doubts_of_logs`: messages that exclude "no problem". `logs`, `log_of`, `where_is_log`: logs of containers.
+//! `quote`: adds the messages of the failed component to an explanation. `logs`, `log_of`, `where_is_log`: find the
+//! logs of containers. `doubts`, `doubts_of_logs`: messages that exclude the statement that a pod has no problem
+//! (`Doubt`).
 //!
 //! For every cause, an explanation quotes the message of the component that failed: of the kubelet, of the scheduler,
 //! of the program and its log, and of objects that name the pod.

@@ -1,4 +1,4 @@
-//! `free_gpus`: the number of free GPUs of each NUMA node, from which the kubelet's topology manager chooses.
+//! `free_gpus`: counts the free GPUs of each NUMA node, from which the kubelet's topology manager chooses.
 
 use std::collections::BTreeMap;
 

@@ -1,5 +1,6 @@
-//! `error_of_its_gpu`, `broken_driver`, `broken_node`, …: causes in the GPU, driver or node, full GPU memory, or the program's GPU code.
-//! The evidence is kernel events and findings.
+//! Causes in the GPU, the driver or the node of a pod, from kernel events and findings. `error_of_its_gpu`,
+//! `state_of_its_gpu`, `broken_driver`, `broken_node`: a fault of this part. `program_fault_on_gpu`: a fault of the
+//! program's GPU code. `memory_used_up`: a shared GPU is full.
 //!
 //! An event is a cause only if it precedes the end of the container and matches it: the device is the same, the event
 //! occurred while the failed container ran, and, if the error affects one process only, the process is the same. Other

@@ -1,4 +1,6 @@
-//! `why_without_driver`, `hiding_variable`, `doubt`, …: container settings that can stop NVIDIA's runtime from adding GPUs and driver.
+//! Functions that find container settings by which a program gets no GPU or no driver. `why_without_driver`: why
+//! NVIDIA's runtime may not have added the driver. `hiding_variable`, `limiting_variable`: a variable that hides GPUs.
+//! `doubt`: the same for NVIDIA's components.
 //!
 //! NVIDIA's runtime adds GPUs and driver if one of its handlers starts the container, and if the container asks for
 //! GPUs in an accepted way. It can ask by a request. It can also ask by the variable `NVIDIA_VISIBLE_DEVICES` if it is

@@ -1,5 +1,6 @@
-//! `killed_by_a_probe`, `not_ready`, `no_gpu_allocated`, …: causes that the kubelet reports for a pod: probes, readiness,
-//! sandbox, init containers, image pulls, devices. For pods that the kubelet rejected, see `kubelet_admission`.
+//! Causes that the kubelet reports for a pod: failed probes (`killed_by_a_probe`), readiness (`not_ready`), the
+//! sandbox, init containers, sidecars, image pulls, GPUs that are not allocated or unhealthy. For pods that the kubelet
+//! rejected, see `kubelet_admission`.
 
 use jiff::SignedDuration;
 

@@ -1,7 +1,7 @@
 //! `refused`: explains pods that the device manager or topology manager of the kubelet rejected.
 //!
 //! Source of the messages: `pkg/kubelet/cm/devicemanager/manager.go` and `pkg/kubelet/cm/topologymanager`. A rejected
-//! pod has failed permanently. Its controller creates a new pod; a pod without a controller stays in the phase Failed.
+//! pod has failed permanently. Its controller creates a new pod. A pod without a controller stays in the phase Failed.
 
 use jiff::{SignedDuration, Timestamp};
 

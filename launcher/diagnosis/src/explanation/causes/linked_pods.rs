@@ -1,4 +1,5 @@
-//! `add`: adds to the explanation of a pod the states, logs and actions of linked pods: of its job, or named in its messages.
+//! `add`: adds to the explanation of a pod the states, logs and actions of linked pods: of its job, or named in its
+//! messages.
 
 use crate::explanation::causes::{Case, MAX_EVIDENCE, NOT_IDENTIFIED};
 use crate::explanation::types::{Cause, Certainty, Explanation};

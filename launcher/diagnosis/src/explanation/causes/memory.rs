@@ -1,4 +1,4 @@
-//! `of_others`: the processes of other pods, or outside of pods, that use memory of a pod's GPUs.
+//! `of_others`: finds the processes of other pods, or outside of pods, that use memory of a pod's GPUs.
 
 use crate::evidence;
 use crate::explanation::causes::Case;

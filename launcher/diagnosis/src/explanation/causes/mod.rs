@@ -1,5 +1,5 @@
 //! `Case`: the facts from which the cause of a pod's state is determined.
-//! Modules with the causes, which `evaluate::first_cause` applies.
+//! Modules with the causes (GPU, driver, kubelet, scheduler, start, program), which `evaluate::first_cause` applies.
 //!
 //! As in POSIX shells and the kubelet, an exit code above 128 is 128 plus the signal. The role of an Xid (cause, or end
 //! of a program) and its class in the catalogue determine the cause that it indicates. The reasons of pods and

@@ -1,5 +1,6 @@
-//! `out_of_memory`, `stuck`, `zombie`, `program_ended`, …: causes from a pod's memory, processes and exit codes.
-//! `no_problem`: explains pods that have no problem, or only a finding or message that may concern them.
+//! Causes in the memory, the processes and the exit codes of a pod. `out_of_memory`, `stuck`, `zombie`,
+//! `limited_by_its_container`, `program_ended`: explain a failed or hanging program. `no_problem`: explains pods that
+//! have no problem, or only a finding or message that may concern them.
 
 use jiff::SignedDuration;
 

@@ -1,5 +1,6 @@
-//! `said_by_the_program`: explains a program by its known message (of CUDA, NVML, NCCL, a loader, …).
+//! `said_by_the_program`: explains a program by its known message (of CUDA, NVML, NCCL or a loader).
 //! `child_killed`, `child_crashed`: explain a program whose child process was ended by a signal.
+//! `before_its_end`: the severe errors of its GPUs long before its end, or of another process.
 //!
 //! A program can report a wrong cause, so the cause is likely, not certain. A finding about the GPU or the node gives
 //! the reason.
@@ -36,7 +37,7 @@ pub(crate) fn speaks_of_gpus(message: &str) -> bool {
 pub(crate) fn said_by_the_program(case: &Case<'_>) -> Option<Explanation> {
     let end = case.failed().filter(|end| !end.never_ran() && end.reason != "OOMKilled")?;
     // When a program is asked to stop, its shutdown often causes errors in its log. Frameworks end their own processes
-    // with SIGKILL after an error; then, no other sender of the signal is known.
+    // with SIGKILL after an error. In that case, no other sender of the signal is known.
     let asked = end.exit_code == 143 || end.exit_code == 137 && process::is_killed_by_another(case, &end);
     // If an exception of the program itself ended it, the program had handled the errors that it logged before.
     let has_ended = asked || ending::is_own_exception(end.message);

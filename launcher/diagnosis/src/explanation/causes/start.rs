@@ -1,4 +1,5 @@
 //! `cannot_start`: explains a container that could not be created or started, from its state or the pod's events.
+//! `waiting_since`: a text with the time since which a pod has waited for the start of its containers.
 //!
 //! Only messages of the kubelet and the container runtime are used, not the output of a program. The newest message is
 //! used, and messages from before the last start of the container are ignored. If a finding is about the same component

@@ -1,4 +1,5 @@
-//! `add`: adds the owner of a named argument, variable, volume, hook folder or platform to the action of an explanation.
+//! `add`: adds the owner of a named argument, variable, volume, hook folder or platform to the action of an
+//! explanation.
 //!
 //! Only lines about errors count, because a program also prints its settings.
 

@@ -1,4 +1,5 @@
-//! `why_unresolved`: finds out from the node's CDI specifications why the container runtime does not find a device.
+//! `why_unresolved`: finds out from the node's CDI specifications why the container runtime does not find a device
+//! (`Unresolved`).
 //!
 //! The error message names the device, so this module does not check who uses CDI on the node. The specifications may
 //! have changed since the error. A specification that defines the device now is not the reason.

@@ -1,4 +1,5 @@
-//! Tests of messages of frameworks, launchers, logs and queues: CUDA errors behind a general message, signals of child processes, jobs without pods.
+//! Tests of messages of frameworks, launchers, logs and queues: CUDA and NCCL errors, signals of child processes, jobs
+//! without pods, memory that ran out.
 
 use super::process::running;
 use super::{cause_of, failed, node};

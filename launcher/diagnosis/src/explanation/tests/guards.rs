@@ -1,4 +1,5 @@
-//! Tests that rows of the phrase table lead to no wrong action: for GPU stack components, logs of ready containers, scheduler reasons.
+//! Tests that rows of the phrase table lead to no wrong action: for GPU stack components, pods that request no GPU,
+//! variables that hide GPUs, logs of ready containers, scheduler reasons.
 
 use crate::explanation::tests::{
     Cause, ContainerFacts, ContainerState, PodFacts, cause_of, explain, failed, node, running,

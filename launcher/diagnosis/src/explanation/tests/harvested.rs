@@ -1,4 +1,5 @@
-//! Tests of messages from the source code of GPU cluster software (`cluster.tsv`): the explanation names the subject of each message.
+//! Tests of messages from the source code of GPU cluster software (`cluster.tsv`): the explanation names the subject of
+//! each message.
 
 use syringe_core::facts::host::Host;
 use syringe_core::facts::kubernetes::node::{KubernetesFacts, NvidiaPod};

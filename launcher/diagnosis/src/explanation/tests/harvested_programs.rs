@@ -1,4 +1,5 @@
-//! Tests of messages from the source code of programs in GPU containers (`programs.tsv`): the explanation names the subject and the cause.
+//! Tests of messages from the source code of programs in GPU containers (`programs.tsv`): the explanation names the
+//! subject and the cause, and compares the message with the settings and the GPU request of the pod.
 
 use syringe_core::facts::kubernetes::pod::ContainerSpec;
 use syringe_core::tsv::rows;

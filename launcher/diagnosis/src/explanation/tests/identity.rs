@@ -1,4 +1,5 @@
-//! Tests of explanations that compare two facts, such as a message with a request, a crash with a library, or a container with the driver.
+//! Tests of explanations that compare two facts about the same thing: a message with a request, an annotation with a
+//! node, a crash with a library, a container with the driver, pods that hold GPUs with a pod that waits.
 
 use crate::explanation::tests::*;
 use syringe_core::facts::host::Host;

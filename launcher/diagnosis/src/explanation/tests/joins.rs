@@ -1,4 +1,5 @@
-//! Tests of explanations that join a message with facts by identity (process, port, node, path) or by time (boot, end, completion).
+//! Tests of explanations that combine a message with facts about the same process, port, node, path or version, or at
+//! the same time (boot, end of the program, completion).
 
 use crate::explanation::tests::*;
 use crate::finding::{Action, Finding, Plan, Scope, Urgency};

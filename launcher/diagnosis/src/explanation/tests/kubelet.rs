@@ -1,4 +1,5 @@
-//! Tests of causes that the kubelet reports: probes, readiness, rejected pods, allocations.
+//! Tests of causes that the kubelet reports: failed probes, readiness, rejected pods, missing allocations, unhealthy
+//! devices, init containers, sandboxes.
 
 use crate::explanation::tests::{
     Cause, Certainty, ContainerFacts, ContainerState, PodEvent, PodFacts, cause_of, failed, node, running, time,

@@ -1,4 +1,5 @@
-//! Tests of pods that the kubelet rejected: each rejection with and without the node facts that explain it.
+//! Tests of pods that the kubelet rejected (topology, devices of deleted pods, device plugin): each rejection with and
+//! without the node facts that explain it.
 
 use jiff::Timestamp;
 

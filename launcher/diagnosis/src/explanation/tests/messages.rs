@@ -1,4 +1,5 @@
-//! Tests of explanations from known and unknown messages of programs and the kubelet.
+//! Tests of explanations from known and unknown messages of programs and the kubelet: which part has the cause, which
+//! finding gives the reason, and what is not ruled out.
 
 use proptest::prelude::*;
 use syringe_core::classification::{ActionCode, Class, Severity};

@@ -1,4 +1,5 @@
-//! Tests that the explanation of a pod agrees with the diagnosis of its node: switches, processes on the GPU, driver state.
+//! Tests that the explanation of a pod agrees with the diagnosis of its node: switches, processes on the GPU, driver
+//! state.
 
 use syringe_core::classification::Severity;
 use syringe_core::facts::container_runtime::ContainerRuntime;

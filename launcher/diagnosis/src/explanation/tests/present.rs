@@ -1,4 +1,5 @@
-//! Tests of answers about the present state: events of the type Normal, work that is under way, fields of the pod itself.
+//! Tests of explanations of pods that wait, start, run or end: scheduling gates, scale-up, startup probes, stopped
+//! processes, claims, deletion.
 
 use crate::explanation::tests::process::running;
 use crate::explanation::tests::{

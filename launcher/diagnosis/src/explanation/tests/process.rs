@@ -1,4 +1,5 @@
-//! Tests of explanations from processes in state D, zombies, exit codes and containers, and of the timeline.
+//! Tests of explanations from processes in state D, zombies, exit codes, memory and the GPU access of containers, and
+//! of the timeline. `running`: a running pod, for other tests.
 
 use crate::explanation::tests::*;
 use jiff::SignedDuration;

@@ -1,4 +1,5 @@
-//! Tests of pods that wait for a node: the explanation quotes the message of the scheduler.
+//! Tests of pods that wait for a node: the explanation quotes the message of the scheduler, the autoscaler or a queue,
+//! and names the required changes.
 
 use crate::explanation::tests::{Cause, Certainty, ContainerFacts, PodEvent, PodFacts, explain, failed};
 use syringe_core::classification::ActionCode;

@@ -1,4 +1,5 @@
-//! Tests of containers that could not be started: explanations from the messages of the container runtime.
+//! Tests of containers that could not be started: explanations from the messages of the container runtime and the
+//! kubelet, from findings about the node, and from CUDA versions, hooks, claims and networks.
 
 use crate::explanation::tests::{
     Cause, Certainty, ContainerFacts, ContainerState, PodEvent, PodFacts, cause_of, explain, failed, node, time,
@@ -307,7 +308,7 @@ fn a_claim_whose_specification_a_boot_removed_is_explained_with_the_boot() {
         report.sections.host = Some(Section::read(host, Vec::new()));
         cause_of(&pod, &report)
     };
-    // The report was taken at 02:40; the pod was scheduled at 02:00.
+    // The report is from 02:40. The pod was scheduled at 02:00.
     let (rebooted, not) = (of(600), of(86_400));
     assert!(rebooted.evidence.iter().any(|line| line.contains("booted at 2026-11-21T02:30:00Z")), "{rebooted:?}");
     assert!(!not.evidence.iter().any(|line| line.contains("booted")), "{not:?}");

@@ -1,4 +1,5 @@
-//! Tests that a cause precedes its effect and is about the same process, container or device; tests of the timeline.
+//! Tests that a cause precedes its effect and is about the same process, container or device. Tests of the timeline, of
+//! deletion and of eviction.
 
 use crate::explanation::explain;
 use crate::explanation::tests::{

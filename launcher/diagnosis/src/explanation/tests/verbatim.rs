@@ -1,4 +1,5 @@
-//! Property tests: an explanation quotes the message of every reported failure, and never states "no problem" for such a pod.
+//! Property tests: an explanation quotes the message of every reported failure, names the owner of its subject, and
+//! never states "no problem" for such a pod.
 
 use proptest::prelude::*;
 use syringe_core::facts::kubernetes::pod::{ContainerLog, ContainerSpec};

@@ -1,4 +1,5 @@
-//! `Stack`: whether a node advertises its GPUs, and the first component (`Broken`) of NVIDIA's stack that does not work.
+//! `Stack`: whether a node advertises its GPUs, and the first component (`Broken`, `BrokenComponent`) of NVIDIA's stack
+//! that does not work. `plugin_service`: the device plugin, if it is a service of the node.
 //!
 //! Sources are pods and labels in the API, and the report of the probe.
 
@@ -72,7 +73,7 @@ impl<'a> Stack<'a> {
     fn plugin(&self, node: &Node<'a>) -> Option<Broken<'a>> {
         let of = |component| pods::failing_pod(node, component);
         let dra = || of(Component::DraDriver);
-        // The daemon of a ComputeDomain is not the driver; the findings about the domain name its pod.
+        // The daemon of a ComputeDomain is not the driver. The findings about the domain name its pod.
         let is_driver = |failing_pod: &FailingPod<'_>| failing_pod.container_name() != DOMAIN_DAEMON;
         let beside = dra().filter(is_driver).filter(|_| self.advertises_gpus && of(Component::DevicePlugin).is_none());
         if let Some(failing_pod) = beside {

@@ -1,5 +1,6 @@
 //! `FailingPod`: a pod of NVIDIA's stack that does not become ready, with its container, messages and commands.
-//! `failing_pod`, `is_settled`, `last_end`, …: the state and age of such pods.
+//! `failing_pod`, `failing`: find such a pod. `of`: the pods of a component. `last_end`, `is_settled`, `is_older`: the
+//! last end of a container, and whether enough time has passed.
 
 use jiff::{SignedDuration, Timestamp};
 

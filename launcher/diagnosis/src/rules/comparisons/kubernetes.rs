@@ -1,4 +1,5 @@
-//! Rules that compare Kubernetes data about a node with its report: GPU counts, labels, allocations, restarts, plugin.
+//! Rules that compare Kubernetes data about a node with its report: GPU counts, labels, allocations, missing
+//! components, restarts, device plugin.
 
 use std::collections::BTreeMap;
 

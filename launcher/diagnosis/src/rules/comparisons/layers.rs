@@ -1,4 +1,5 @@
-//! Rules that compare neighbouring layers (PCI, driver, NVML, CDI, kubelet, NVLink), and find things that a layer lacks.
+//! Rules that compare neighbouring layers (PCI, driver, NVML, CDI, kubelet, NVLink), and find things that a layer
+//! lacks. `refine`: moves a difference into the finding that explains it. `unread`: the layers that were not read.
 //!
 //! Each difference is a finding. If a finding of another group gives the cause, the difference becomes evidence of that
 //! finding.

@@ -1,4 +1,5 @@
-//! `GROUPS`: the rules that compare a fact with other GPUs, layers, sections, times, Kubernetes data, or its valid range.
+//! `GROUPS`: the rules that compare a fact with other GPUs, boards, layers, sections, times, Kubernetes data, its MIG
+//! layout, or its valid range.
 
 mod agreement;
 mod boards;

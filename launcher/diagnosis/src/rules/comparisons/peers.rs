@@ -1,4 +1,5 @@
-//! Rules that compare each GPU with GPUs of the same model: memory, power limit, versions, modes, missing fields.
+//! Rules that compare each GPU with GPUs of the same model: memory, power limit, versions, modes, fabric partition,
+//! missing fields. `fold`: removes differences that another finding explains. `unread`: the fields that a GPU lacks.
 //!
 //! Fixed thresholds exist for few values. However, identical boards in one node have equal sizes, limits, modes and
 //! versions, and the driver reports the same fields for each of them.
@@ -57,8 +58,8 @@ rules! {
         reads "inventory.compute_mode, inventory.ecc_mode, inventory.mig_mode";
 }
 
-/// Fields that must be equal on all GPUs of one model, each with the rule that applies if the field differs. Fields
-/// that a rule of their own judges (persistence mode, GSP firmware, pending modes) are not compared.
+/// Fields that must be equal on all GPUs of one model, each with the rule that applies if the field differs. Fields for
+/// which there is a separate rule (persistence mode, GSP firmware, pending modes) are not compared.
 const EQUAL: &[(&str, Rule)] = &[
     ("inventory.memory_total_bytes", MEMORY),
     ("telemetry.power.limit_milliwatts", POWER_LIMIT),
@@ -282,7 +283,7 @@ pub(super) fn fold(_node: &Node<'_>, drafts: &mut Vec<Draft>) {
 }
 
 /// Returns the GPUs whose field differs from the value of the majority, with both values. Empty if no value has a
-/// majority, because the GPUs are then from batches with different versions.
+/// majority. In that case, the GPUs are from batches with different versions.
 fn odd<'n>(model: &Model<'n>, field: &str) -> Vec<(&'n Gpu, String)> {
     let values: Vec<(&Gpu, &Value)> =
         model.iter().filter_map(|(gpu, fields)| Some((*gpu, fields.get(field)?))).collect();

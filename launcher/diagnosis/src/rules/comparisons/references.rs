@@ -1,4 +1,5 @@
-//! `check`: compares facts that refer to each other: driver versions, processes, NICs, NVLinks, connections, MIG devices, PCIe links.
+//! `check`: compares facts that refer to each other: driver versions, processes, NICs, NVLinks, connections, MIG
+//! devices, PCIe links, clock reasons.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,4 +1,5 @@
-//! Rules about CDI specifications: missing, unreadable, outdated, in conflict, or without the requested device names.
+//! Rules about CDI specifications: missing, unreadable, outdated, in conflict, or without the requested kind or device
+//! names.
 //!
 //! It is not a problem if an unused specification is outdated. Therefore the rules check whether NVIDIA's runtime is in
 //! CDI mode, and to which component the specification belongs. If two specifications define a device, the later folder

@@ -1,5 +1,5 @@
-//! Rules about containers that cannot open their GPUs: missing or outdated device files, or a denial by the device cgroup.
-//! `about`: creates a finding about a container.
+//! Rules about containers that cannot open their GPUs: missing or outdated device files, or a denial by the device
+//! cgroup. `about`: creates a finding about a container.
 
 use crate::evidence;
 use crate::input::node::Node;

@@ -1,4 +1,5 @@
-//! Rules about the environment in a container: driver libraries, shared memory, limits, killed processes, network interface settings.
+//! Rules about the environment in a container: driver libraries, shared memory, limits, killed processes, network
+//! interface settings.
 
 use super::container::about;
 use crate::evidence;

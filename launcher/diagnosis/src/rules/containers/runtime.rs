@@ -1,5 +1,6 @@
-//! Rules about the container runtime: missing handlers or programs, configuration that is not loaded, restarts, handler of the plugin.
-//! `of_node`: the container runtime that the kubelet uses.
+//! Rules about the container runtime: missing handlers or programs, configuration that is not loaded, restarts, handler
+//! of the plugin. `of_node`: the container runtime that the kubelet uses. `uses_nvidia`: whether a handler in use
+//! belongs to NVIDIA.
 //!
 //! The rules check only handlers that are used: the default handler, and the handlers of the RuntimeClasses of pods on
 //! the node. If the list of handlers is incomplete, the rules report nothing.

@@ -1,4 +1,5 @@
-//! Rules about runtime settings: NVIDIA's handler is not the default or runs another program, CDI is off, the Jetson mode is set.
+//! Rules about runtime settings: NVIDIA's handler is not the default or runs another program, CDI is off, the Jetson
+//! mode is set.
 
 use crate::evidence;
 use crate::input::node::Node;

@@ -1,7 +1,8 @@
 //! Rule about pods that the node cannot start: their sandbox or container cannot be created.
+//! `refine`: moves pods that wait for the container runtime into the finding about the runtime.
 //!
 //! A pod that waits for its own image, volume or configuration does not indicate a fault of the node. Therefore only
-//! messages about the components of the node that create containers count.
+//! messages about components of the node that create containers are used.
 
 use jiff::SignedDuration;
 

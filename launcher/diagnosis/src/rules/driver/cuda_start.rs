@@ -1,5 +1,5 @@
-//! Rules about a requested start of CUDA in a new process: it fails, hangs or crashes, or CUDA and NVML count different numbers of GPUs.
-//! `refine`: moves the finding into the finding that is its cause.
+//! Rules about a requested start of CUDA in a new process: it fails, hangs or crashes, or CUDA and NVML count different
+//! numbers of GPUs. `refine`: moves the finding into the finding that is its cause. `unread`: why CUDA was not started.
 
 use std::sync::LazyLock;
 

@@ -1,5 +1,6 @@
-//! Rules about driver lines in the kernel log other than Xids: failed probes, rejected clients and modules, errors, assertions, crashes.
-//! `in_records`: the lines of crash records that name functions of the driver.
+//! Rules about driver lines in the kernel log other than Xids: failed probes, rejected clients and modules, errors,
+//! assertions, crashes. `CRASHES`, `in_records`: the kinds of crash lines, and the lines of crash records that name
+//! functions of the driver.
 
 use crate::evidence;
 use crate::input::node::Node;

@@ -1,6 +1,6 @@
 //! Rules about why the driver is not loaded: Secure Boot, SELinux, a boot parameter, or a module that is missing or for
-//! another kernel.
-//! `reason`, `with_crash`, `background`: the reason, and kernel crashes and signature rules, for `driver_unusable`.
+//! another kernel. `reason`, `with_crash`, `background`: the reason, and other evidence from the kernel, for
+//! `driver_unusable`.
 //!
 //! If there are several reasons, the reason that stops the load first is used, in this order: no module for this
 //! kernel, its signature, SELinux, a module that was built for another kernel. Only kernel lines of the running boot
@@ -66,8 +66,8 @@ fn blocked(node: &Node<'_>) -> Option<Draft> {
     (!events.is_empty()).then(draft)
 }
 
-/// Returns the reason as a warning if only the kernel log was read, because the module may have been loaded since.
-/// Otherwise, the reason is part of the finding about NVML.
+/// Returns a finding of severity warning with the reason if only the kernel log was read, because the module may have
+/// been loaded since. Otherwise, the reason is part of the finding about NVML.
 pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     if node.host().is_some() || node.inventory().is_some() {
         return Vec::new();

@@ -1,4 +1,5 @@
-//! Rules about the setup of a working driver: versions on disk, missing or denied device files, NUMA balancing on Grace.
+//! Rules about the setup of a working driver: versions on disk, missing or denied device files, NUMA balancing on
+//! Grace.
 
 use crate::evidence;
 use crate::input::node::Node;

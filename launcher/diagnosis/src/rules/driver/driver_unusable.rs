@@ -1,5 +1,5 @@
-//! Rules about an unusable driver or NVML: not loaded, not found, mismatched versions, blocked, hanging, or nouveau bound to the GPUs.
-//! `driver_not_loaded` finds the reason why the module is not loaded.
+//! Rules about an unusable driver or NVML: not loaded, not found, mismatched versions, blocked, hanging, or nouveau
+//! bound to the GPUs. `driver_not_loaded` finds the reason why the module is not loaded.
 
 use crate::evidence;
 use crate::input::driver::{Driver, Refusal};

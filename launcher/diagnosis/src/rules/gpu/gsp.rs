@@ -1,4 +1,5 @@
-//! Rules about GSP firmware, which runs a part of the driver on the GPU: timeouts, errors, and GPUs without GSP firmware.
+//! Rules about GSP firmware, which runs a part of the driver on the GPU: timeouts, errors, and GPUs without GSP
+//! firmware.
 
 use crate::input::node::{Gpu, Node};
 use crate::input::processes::stuck_on;

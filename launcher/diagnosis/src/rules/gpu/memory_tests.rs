@@ -1,4 +1,5 @@
-//! Tests of memory findings of a GPU: InfoROM, errors before a boot, of a lost GPU, after a recovery, and ECC modes.
+//! Tests of findings about GPU memory: InfoROM, ECC modes, and errors of an earlier boot, of a lost GPU and of a GPU
+//! that has recovered.
 
 use serde_json::{Value, json};
 

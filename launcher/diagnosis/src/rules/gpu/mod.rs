@@ -1,4 +1,5 @@
-//! `GROUPS`: the rules about single GPUs: unusable, rejected, memory, temperature, power, MIG, GSP, recovery, comparison with others.
+//! `GROUPS`: the rules about single GPUs: unusable, rejected, memory, temperature, power, MIG, GSP, recovery,
+//! comparison with others.
 
 mod gsp;
 mod memory;

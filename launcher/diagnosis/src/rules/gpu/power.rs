@@ -1,5 +1,5 @@
-//! Rules about power and clocks: power brake, missing power, slowdowns, lowered limits, power caps, low clocks.
-//! `clocks`, `memory_clock`: the checks of the clocks of one GPU, which `siblings` also uses.
+//! Rules about power and clocks: power brake, missing power (also of network cards), slowdowns, lowered limits, power
+//! caps, low clocks. `clocks`, `memory_clock`: the checks of the clocks of one GPU, which `siblings` also uses.
 //!
 //! A GPU at its power cap under full load works as designed. The power cap then explains its clocks and is not a
 //! finding. If the GPU draws far less than its limit, the power cap does not explain low clocks.

@@ -1,4 +1,5 @@
 //! Rules about the recovery action that the driver recommends, in NVML (since R570) and in Xid 154 (since R565).
+//! `refine`: joins the recommendation with another finding about the GPU.
 //!
 //! If there is another finding about the GPU, the recommendation is joined with its action, and the stronger action
 //! remains. Otherwise, the recommendation is a separate finding.

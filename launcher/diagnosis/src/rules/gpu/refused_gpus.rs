@@ -1,5 +1,6 @@
-//! Rules about GPUs that the driver rejects when it loads: no memory region, an unsuitable driver, or a wrong GPU identity.
-//! `refused_at_load`: the reason why the driver rejected one GPU.
+//! Rules about GPUs that the driver rejects when it loads: no memory region, an unsuitable driver, or a wrong GPU
+//! identity. `refused_at_load`: the reason for one GPU. `explain_absent_driver`: replaces the finding about a missing
+//! driver if the driver supports no GPU.
 //!
 //! The driver logs the reason, and the reason determines the solution.
 

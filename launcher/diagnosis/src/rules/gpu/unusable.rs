@@ -1,4 +1,5 @@
-//! Rules about unusable GPUs: off the bus, lost, hanging, not initialized, missing from NVML, excluded, needing a reset, without driver.
+//! Rules about unusable GPUs: off the bus, lost, hanging, not initialized, missing from NVML, not bound to the driver,
+//! excluded, draining, passed through, or needing a reset.
 //!
 //! The rules compare the PCI bus, NVML and the kernel log. Each GPU gets one finding, the most certain one.
 //! `rules/kubernetes/gpus.rs` finds GPUs that are missing only in Kubernetes.

@@ -1,4 +1,5 @@
-//! Rules about full or read-only file systems, degraded arrays, limits that are almost reached, pressure, low memory, OOM kills.
+//! Rules about full or read-only file systems, degraded arrays, limits that are almost reached, pressure, low memory,
+//! OOM kills.
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,5 @@
-//! `GROUPS`: the rules about the host: limits, file systems, pressure, CPUs, memory, services, clock, kernel taint.
+//! `GROUPS`: the rules about the host: file systems, limits, pressure, memory and OOM kills (`levels`), CPUs, sockets,
+//! services, clock, kernel taint (`parts`).
 
 mod levels;
 mod parts;

@@ -1,4 +1,5 @@
-//! Rules about CPUs that are offline or slow, memory of sockets, services that do not run, the clock, and a tainted kernel.
+//! Rules about CPUs that are offline or slow, memory of sockets, services that do not run, the clock, and a tainted
+//! kernel.
 
 use crate::evidence;
 use crate::input::boards;

@@ -1,4 +1,5 @@
-//! Tests of the rules about the host. Each fault is tested together with a similar healthy node.
+//! Tests of the rules about the host (file systems, arrays, limits, pressure, CPUs, sockets, clock, kernel taint,
+//! services). Each fault is tested together with a similar healthy node.
 
 use std::collections::BTreeMap;
 

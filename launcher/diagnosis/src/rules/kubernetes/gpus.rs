@@ -1,4 +1,5 @@
-//! Rules that compare the GPUs in Kubernetes and the kubelet with the GPUs of the node, and rules about node conditions about GPUs.
+//! Rules that compare the number and identity of the GPUs in Kubernetes and the kubelet with the GPUs of the node, and
+//! rules about node conditions about GPUs.
 //!
 //! If all GPUs of a node are missing, no rule about a single GPU applies. Therefore the number of GPUs is compared with
 //! the PCI bus (in `rules/gpu/unusable.rs`), the capacity, the labels, and the allocations of the kubelet.

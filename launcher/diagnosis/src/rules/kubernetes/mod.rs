@@ -1,4 +1,5 @@
-//! `GROUPS`: the rules about Kubernetes: advertised, allocated and used GPUs, node state, DaemonSets, ComputeDomains, NVIDIA's stack.
+//! `GROUPS`: the rules about Kubernetes: advertised, allocated and used GPUs, node state and conditions, notices of
+//! other systems, DaemonSets, killed pods, ComputeDomains, NVIDIA's stack and its logs.
 
 mod compute_domain;
 mod conditions;

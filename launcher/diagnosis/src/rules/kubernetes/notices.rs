@@ -1,4 +1,5 @@
-//! Rules about data that other systems write to the Node object: maintenance, repair, operator states, and labels of another release.
+//! Rules about data that other systems write to the Node object: maintenance, repair, operator states, and labels of
+//! another release.
 
 use crate::evidence;
 use crate::input::decisions;
@@ -49,7 +50,7 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     let reported =
         reported.map(|draft| if has_own_driver { draft.with_action(ActionCode::Watch, PRE_INSTALLED) } else { draft });
     let differs: Vec<String> = other_release(node).into_iter().chain(other_kernel(node)).collect();
-    // If the GPUs respond, the label has had no effect so far.
+    // If the GPUs respond, the label has had no effect until now.
     let severity = if node.answering().next().is_some() { Severity::Info } else { Severity::Warning };
     // Feature discovery writes its labels some minutes after a boot.
     let differs = (!differs.is_empty() && pods::is_settled(node))

@@ -1,4 +1,5 @@
-//! Rules about the state of a node in Kubernetes: not Ready, under pressure, being removed, joining, or a machine without a node.
+//! Rules about the state of a node in Kubernetes: not Ready, off, under pressure, rebooting, being removed, joining,
+//! with warnings, or a machine without a node.
 //!
 //! A probe cannot run on most of these nodes. Therefore the findings quote all data of the API about the reason: the
 //! condition with its message, the Lease, the pods that do not start, the machine and the warnings.
@@ -344,7 +345,7 @@ const OF_STARTS: [&str; 7] = [
 const GRAVE: [&str; 5] =
     ["SystemOOM", "OOMKilling", "KernelOops", "FilesystemIsReadOnly", "FailedNodeAllocatableEnforcement"];
 
-/// A grave warning counts for this time.
+/// Period in which a severe warning is used.
 const GRAVE_FOR: SignedDuration = SignedDuration::from_hours(1);
 
 const GRAVE_ADVICE: &str = "Repair what the warning in the evidence reports on {node}, and look for programs that ended at its time. If memory ran out, set memory \

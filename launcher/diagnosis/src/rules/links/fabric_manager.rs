@@ -1,4 +1,6 @@
-//! Rules about Fabric Manager and IMEX: not running, restarted while jobs run, version different from the driver, running twice.
+//! Rules about Fabric Manager and IMEX: not running, restarted while jobs run, restarted often, version different from
+//! the driver, running twice. `fabric_manager`, `last_error`: the finding about a missing Fabric Manager, and the last
+//! error that it logged.
 
 use crate::evidence;
 use crate::input::boards;

@@ -1,4 +1,5 @@
-//! Rules about links: bit error rate of NVLinks, links without traffic, C2C links that are down, damaged packets on PCIe links.
+//! Rules about links: bit error rate of NVLinks, links without traffic, C2C links that are down, damaged packets on
+//! PCIe links.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,5 @@
-//! Rule about a GPU and another PCIe device that failed at the same moment. `has_failed`: whether a card failed.
+//! Rule about a GPU and another PCIe device that failed at the same moment.
+//! `has_failed`, `stops_responding`: whether a card has failed, and whether it does not respond after an event.
 
 use jiff::SignedDuration;
 

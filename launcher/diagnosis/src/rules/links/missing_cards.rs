@@ -1,4 +1,5 @@
-//! Rules about missing network cards or ports: cards without a driver or RDMA device, fewer ports than the instance type or other socket.
+//! Rules about missing network cards or ports: cards without a driver or RDMA device, fewer ports than the instance
+//! type or other socket.
 //!
 //! The rules about ports compare only the ports that exist. The rules in this module also find ports that all GPUs
 //! lack.

@@ -1,4 +1,5 @@
-//! `GROUPS`: the rules about NVLink, NVSwitch, Fabric Manager, PCIe, devices lost together, GPUDirect, peer-to-peer, NICs, RDMA ports.
+//! `GROUPS`: the rules about NVLink, NVSwitch, Fabric Manager, PCIe, devices lost together, GPUDirect, peer-to-peer,
+//! network cards, RDMA ports and counters.
 
 mod fabric_manager;
 mod gpudirect;

@@ -1,4 +1,5 @@
-//! Rules about NVLink and NVSwitch in the kernel log: Xids, SXids, frequent bit errors, and links that did not start.
+//! Rules about NVLink and NVSwitch in the kernel log: Xids, SXids, hot switches, frequent bit errors, and links that
+//! did not start.
 //!
 //! A fatal SXid and the Xid 74 of the GPU on that port are one event that both ends report.
 
@@ -261,7 +262,7 @@ fn quote_xid(event: &KernelEvent) -> String {
 }
 
 /// Returns a line about the other end of the link. If both ends report an error, the fault is in the cable or board
-/// between them; otherwise, it is in the device.
+/// between them. Otherwise, it is in the device.
 fn other_end(node: &Node<'_>, gpu: &Gpu, event: &KernelEvent) -> Option<String> {
     let mut ends = node
         .timeline
@@ -291,8 +292,8 @@ fn shared_ends(node: &Node<'_>, drafts: &[Draft]) -> Option<Draft> {
     (!found.is_empty()).then_some(draft)
 }
 
-/// Returns a line about the device to which the links of several GPUs lead that report errors at the same time: one
-/// NVSwitch, or, if the ends are not known, the plane of the links with one number.
+/// Returns a line about the device at the other end of the links of several GPUs, if these links report errors at the
+/// same time: one NVSwitch, or, if the ends are not known, the plane of the links with one number.
 fn shared_end(node: &Node<'_>, gpu: &Gpu, event: &KernelEvent) -> Option<String> {
     let number = |event: &KernelEvent| event.details.get("link").and_then(|link| link.parse::<u32>().ok());
     let link = number(event)?;

@@ -1,4 +1,5 @@
 //! Rules about the current state of NVLink and fabric: links that are down or slow, error counters, registration.
+//! `links_are_down`, `links_are_up`: the state of the links of one GPU.
 //!
 //! NVML lists more links than a board uses, so an inactive link alone is not a fault. The other GPUs of the node show
 //! how many links should be up.
@@ -173,8 +174,8 @@ fn down(node: &Node<'_>, gpu: &Gpu, topology: &GpuTopology) -> Option<Draft> {
     })
 }
 
-/// Returns the NVSwitch to which all links that are down lead, and the number of affected GPUs, if enough GPUs are
-/// affected for a fault of the switch.
+/// Returns the NVSwitch at the other end of all links that are down, and the number of affected GPUs, if enough GPUs
+/// are affected for a fault of the switch.
 fn switch_of_all_down<'n>(node: &'n Node<'_>) -> Option<(&'n PciAddress, usize)> {
     let with_down = || node.answering().filter(|gpu| links_are_down(node, gpu));
     let most = node.answering().filter_map(|gpu| node.topology_of(gpu)).map(active).max()?;
@@ -326,12 +327,12 @@ const RECOVERY: &str = "recovery";
 /// A lower number of recoveries is no fault of the link.
 const FEW_RECOVERIES: u64 = 3;
 
-/// Counts within this factor are alike.
+/// Counts that differ by at most this factor are treated as equal.
 const ALIKE: u64 = 10;
 
 /// Checks totals since the driver was loaded. One reading does not show whether they grow. Therefore only severe
-/// counters and outliers are high: counters far above the other links of the GPU or the links of other GPUs, and
-/// counters with a high mean rate. Also returns the other counters.
+/// counters and outliers are treated as high: counters far above the other links of the GPU or the links of other GPUs,
+/// and counters with a high mean rate. Also returns the other counters.
 fn counters(node: &Node<'_>, gpu: &Gpu, topology: &GpuTopology) -> (High, Vec<String>) {
     let mut by_name: BTreeMap<&str, Vec<(u64, &NvlinkGroup)>> = BTreeMap::new();
     for group in &topology.nvlinks {
@@ -377,7 +378,7 @@ fn counters(node: &Node<'_>, gpu: &Gpu, topology: &GpuTopology) -> (High, Vec<St
             continue;
         }
         if of_it.is_empty() && SEVERE_COUNTERS.contains(&name) {
-            // The place of the fault follows from all links that count alike, not from the highest count.
+            // All links with similar counts show the place of the fault. The highest count alone does not show it.
             of_it = groups.iter().copied().filter(|(other, _)| other.saturating_mul(ALIKE) >= count).collect();
         } else if of_it.is_empty() && !of_all && is_far_above(count, others) {
             of_it = vec![(count, group)];

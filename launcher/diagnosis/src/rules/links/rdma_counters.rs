@@ -1,4 +1,5 @@
-//! Rules about counters of RDMA ports (`rdma_counters.tsv`): links that flap, transmission errors, lost packets, EFA devices.
+//! Rules about counters of RDMA ports (`rdma_counters.tsv`): links that flap, transmission errors, lost packets, EFA
+//! devices.
 //!
 //! The counters are totals since the driver of the card was loaded. A total is compared with the usual number for the
 //! time since boot, and with ports of the same kind. If all ports have a high count, the cause is in the network.

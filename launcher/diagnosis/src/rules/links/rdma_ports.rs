@@ -1,5 +1,6 @@
-//! Rules about the InfiniBand and RoCE ports next to the GPUs: not active, slow, missing, of two link layers, without modules.
-//! `distance`, `is_active`, `name_of`, …: functions about one port, for other rules.
+//! Rules about the InfiniBand and RoCE ports next to the GPUs: not active, slow, missing, of two link layers, without
+//! modules. `distance`, `is_active`, `carries_default_route`, `name_of`, `on_device_of`: functions about one port, for
+//! other rules.
 //!
 //! The ports of the other GPUs show how many ports should be active, and at which rate. If each GPU has its own ports,
 //! one GPU with an active port is enough for the comparison, because all rails are equal. Some ports are not checked:

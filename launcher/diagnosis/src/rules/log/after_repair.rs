@@ -1,4 +1,5 @@
-//! `refine`: replaces a repair that did not end a fault by the next repair step, from `data/ladder.tsv`.
+//! `refine`: replaces the action of a finding by the next repair step if a repair did not end the fault, from
+//! `data/ladder.tsv`.
 //!
 //! Xids of a GPU before a boot or a reset are in the past. If the state that they reported still exists, the repair did
 //! not end the fault.

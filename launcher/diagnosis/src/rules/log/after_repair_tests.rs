@@ -1,4 +1,5 @@
-//! Tests of faults that a boot or reset did not end, of faults that occurred after it, and of GPUs with a slot or memory fault.
+//! Tests of faults that a boot or reset did not end, of faults that occurred after it, of GPUs lost together, and of
+//! GPUs with a slot or memory fault.
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};

@@ -1,5 +1,6 @@
-//! Rules about the kernel log itself: the period that it covers, its gaps, omitted lines and unrecognized lines.
-//! `add_start_of_log`: adds the start of the log to actions for a fault that occurs again.
+//! Rules about the kernel log itself: its period, its gaps, and lines that are omitted, suppressed, unrecognized or not
+//! from the kernel. `join_unrecognized`, `add_start_of_log`: add unrecognized lines and the start of the log to other
+//! findings.
 
 use jiff::{SignedDuration, Timestamp};
 

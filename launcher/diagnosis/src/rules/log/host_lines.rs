@@ -1,4 +1,5 @@
-//! Rules about lines of `host_lines.tsv`: the kernel, network cards, disks, remote storage and limits of the host.
+//! Rules about lines of `host_lines.tsv`: the kernel, network cards, NVSwitches, host memory, disks, remote storage,
+//! limits and clock of the host.
 
 use std::collections::{BTreeMap, BTreeSet};
 

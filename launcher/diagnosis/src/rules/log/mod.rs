@@ -1,4 +1,5 @@
-//! `GROUPS`: the rules about Xids and other lines of the kernel log, and about the period that the log covers.
+//! `GROUPS`: the rules about Xids and other lines of the kernel log, about absent devices, and about the period that
+//! the log covers.
 
 mod absent_devices;
 mod after_repair;

@@ -1,5 +1,5 @@
-//! Rules about machine checks and firmware error records: CPU, host memory, and PCIe errors that the kernel does not log as AER.
-//! `join_memory_errors`: joins the findings about uncorrectable errors of host memory.
+//! Rules about machine checks and firmware error records: CPU, host memory, and PCIe errors that the kernel does not
+//! log as AER. `join_memory_errors`: joins the findings about uncorrectable errors of host memory.
 
 use jiff::SignedDuration;
 
@@ -17,8 +17,8 @@ rules! {
         reads "xid: machine checks";
 }
 
-/// Number of corrected errors in a day from which on a memory module should be replaced: the limit of mcelog for the
-/// memory of a socket (mem-ce-error-threshold; the limit for one module is 10).
+/// Minimum number of corrected errors in a day at which a memory module should be replaced. This is the limit of mcelog
+/// for the memory of a socket (mem-ce-error-threshold). The limit for one module is 10.
 const MANY_CORRECTED: u64 = 100;
 
 const REPLACE_MODULE: &str = "Find the slot of the memory module in the evidence in the hardware log (BMC) of {node}, and replace the module at the next \

@@ -1,4 +1,5 @@
-//! Tests of findings from past events: GPUs that work again, blocked tasks, PCIe totals, and summaries without faults.
+//! Tests of findings from past events: GPUs that work again, blocked tasks, driver lines, PCIe totals, faults that come
+//! back, and summaries without faults.
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};

@@ -1,4 +1,5 @@
-//! Tests of every severe Xid: repeated with and without a repair, once long ago, and with wrong clocks.
+//! Tests of every severe Xid: repeated with and without a repair, once long ago, as a lasting state of the board, and
+//! with wrong clocks.
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};

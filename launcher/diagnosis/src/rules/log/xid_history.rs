@@ -1,4 +1,5 @@
-//! Rules about past Xids: severe faults that come back after a repair or on several GPUs, repeated warnings, a list of the others.
+//! Rules about past Xids: severe faults that come back after a repair, differ on one GPU, occur on several GPUs or in
+//! one slot, repeated warnings, and a list of the others.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,4 +1,4 @@
-//! `GROUPS`: the rules about GPU processes, and about jobs that wait for a lost GPU.
+//! `GROUPS`: the rules about GPU processes (`processes`), and about jobs that wait for a lost GPU (`waiting_job`).
 
 mod processes;
 mod waiting_job;

@@ -1,5 +1,5 @@
-//! Rules about GPU processes: outside of pods, stuck, zombies, or blocked tasks.
-//! A rule about GPU memory that no listed process uses.
+//! Rules about GPU processes that are outside of pods, stuck, blocked or zombies, or whose pod was deleted, and about
+//! GPU memory that no process uses.
 //!
 //! State D alone is not a fault, because a process in a driver call can be in this state for a moment. A process is
 //! stuck if the kernel reports it as blocked, or if its GPU is lost.

@@ -1,4 +1,5 @@
-//! `Quantity`, `Time`, `Owner`: types that all objects share, with functions that convert them.
+//! `Quantity`, `Time`, `Owner`: types that all objects share. `given`, `quantities`, `time`: convert texts and these
+//! types.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,5 @@
-//! `Node`: a node as the API server sends it, without images, addresses and managed fields.
+//! `Node` and its parts (`NodeSpec`, `NodeStatus`, `Taint`, `NodeCondition`): a node as the API server sends it,
+//! without images, addresses and managed fields.
 
 use std::collections::BTreeMap;
 

@@ -1,5 +1,5 @@
-//! `Pod`: a pod in the list of pods on one node, with its metadata, its specification and its status.
-//! `pod_status` has the type of the status.
+//! `Pod` and its parts (`PodSpec`, `Container`, `SecurityContext`): a pod in the list of pods on one node, with its
+//! metadata and its specification. `pod_status` has the type of the status.
 
 use std::collections::BTreeMap;
 

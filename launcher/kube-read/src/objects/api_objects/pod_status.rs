@@ -1,4 +1,5 @@
-//! `PodStatus`: the status of a pod in the list of pods on one node: conditions, container states, claims, devices.
+//! `PodStatus` and its parts (`PodCondition`, `ContainerStatus`, `ClaimStatus`): the status of a pod in the list of
+//! pods on one node.
 
 use prost::Message;
 use serde::Deserialize;

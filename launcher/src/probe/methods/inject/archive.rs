@@ -1,4 +1,5 @@
-//! `Archives`: tar archives of node-probe, each created once per launcher in an unnamed temporary file.
+//! `Archive`: a tar archive of node-probe. `Archives`: creates each archive once per launcher, in an unnamed temporary
+//! file.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
@@ -71,7 +72,7 @@ impl Stamp {
     }
 }
 
-/// The archives created so far, usually one archive for each architecture.
+/// The archives that were already created, usually one archive for each architecture.
 #[derive(Debug, Default)]
 pub(crate) struct Archives(Mutex<Vec<(Stamp, Arc<Archive>)>>);
 

@@ -1,4 +1,5 @@
-//! `choose`: chooses the base image for --via inject among the images of the node.
+//! `choose`: chooses the base image for --via inject among the images of the node. `rank`: the position of an image in
+//! the list of trusted images.
 
 use k8s_openapi::api::core::v1::Node;
 

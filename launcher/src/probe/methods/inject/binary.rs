@@ -1,4 +1,5 @@
-//! `find`: finds a node-probe whose ELF header has the architecture of the node.
+//! `find`: finds a node-probe (`ProbeBinary`) whose ELF header has the architecture of the node. `machine`: the
+//! architecture of a program.
 
 use std::fmt;
 use std::fs::File;
@@ -139,7 +140,7 @@ fn is_trusted(path: &Path, program: &Path) -> bool {
         return false;
     };
     let is_own = |uid: u32| uid == program.uid() || uid == 0;
-    // The file must be executable; a file that a browser saved is not executable.
+    // The file must be executable. A file that a browser saved is not executable.
     file.is_file() && is_own(file.uid()) && file.mode() & (WRITABLE_BY_OTHERS | EXECUTABLE) == EXECUTABLE
         // Nobody else may be able to replace the file.
         && is_own(folder.uid()) && folder.mode() & WRITABLE_BY_OTHERS == 0

@@ -1,4 +1,5 @@
 //! `Inject`: the method `--via inject`, which uploads node-probe to a pod from an image on the node, and runs it.
+//! `upload_pod`: this pod. `preview`: the base image that would be used, without creating anything.
 //!
 //! This method needs no registry and no image of node-probe. It is for air-gapped clusters and builds from source.
 

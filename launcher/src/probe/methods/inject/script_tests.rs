@@ -1,5 +1,5 @@
-//! Tests that run the scripts of --via inject in real shells: sh, dash, bash, and busybox with its own programs.
-//! A shell that is not installed is skipped with a message.
+//! Tests that run the scripts of --via inject in real shells (sh, dash, bash, busybox): uploads, cut uploads, missing
+//! programs, arguments, loaders. A shell that is not installed is skipped with a message.
 
 use std::fs;
 use std::io::{Read, Write};

@@ -1,5 +1,5 @@
-//! `upload`: uploads node-probe into the pod and verifies its hash there.
-//! The hash is needed because runtimes may truncate standard input and report success.
+//! `upload`: uploads node-probe into the pod by one of the `METHODS`, and verifies its hash there (`UploadResult`,
+//! `UploadError`). The hash is needed because runtimes may truncate standard input and report success.
 
 use syringe_core::text::clean;
 

@@ -1,4 +1,5 @@
-//! `parse`: parses a CDI specification: the kind, device names, device files with their numbers, and mounted files.
+//! `parse`: parses a CDI specification (`Spec`): the kind, device names, device files with their numbers, mounted
+//! files.
 //!
 //! A specification is JSON or YAML. Only the block style of YAML is supported, which NVIDIA's tools write
 //! (`nvidia-ctk`, the device plugin, the DRA driver): one `key: value` per line, lists with `- `. Files with other

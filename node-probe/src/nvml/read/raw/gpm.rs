@@ -1,4 +1,5 @@
 //! Raw NVML calls of the GPU performance monitoring (GPM).
+//! `is_supported`, `Sample`: whether a GPU has it, and its counters at one time. `metrics`: values between two samples.
 
 use nvml_wrapper::Device;
 use nvml_wrapper_sys::bindings as sys;

@@ -1,4 +1,5 @@
-//! Raw NVML calls: remote type and error counter of an NVLink; P2P status and common ancestor of two GPUs.
+//! `nvlink_remote_type`, `nvlink_error_counter`: raw NVML calls about an NVLink.
+//! `p2p_status`, `common_ancestor`: raw NVML calls about two GPUs.
 
 use nvml_wrapper::Device;
 use nvml_wrapper_sys::bindings as sys;

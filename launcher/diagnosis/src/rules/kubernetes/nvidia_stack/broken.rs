@@ -55,7 +55,7 @@ pub(super) fn explain(node: &Node<'_>, broken: &Broken<'_>, draft: Draft) -> Dra
         let action = format!("Start the plugin on {{node}} again: {}.", delete_command(failing_pod.pod));
         return Draft { reason: Some(reason), ..draft }.with_action(ActionCode::RestartPod, action);
     }
-    // A pod that the kubelet evicted has no log; the message of the pod has the reason.
+    // A pod that the kubelet evicted has no log. The message of the pod contains the reason.
     if let Some((phrase, message)) = eviction(failing_pod) {
         let reason = format!("the kubelet evicted its pod: {}", phrase.meaning(message));
         let action = format!("{} The DaemonSet then creates the pod again.", phrase.action);

@@ -1,5 +1,6 @@
-//! Checks of NVIDIA's stack: not deployed, disabled, incompatible, two plugins, DRA sockets, toolkit restarts, inotify, no MIG devices.
-//! `why_no_plugin`, `refused`: add the reason to a finding.
+//! Checks of the configuration of NVIDIA's stack: `not_deployed`, `driver_is_off`, `two_plugins`, `dra_unregistered`,
+//! `no_mig_devices`, inotify limits, restarts. `unfit`, `why_no_plugin`, `refused`: find the reason why a DaemonSet has
+//! no pod on the node, or add it to a finding.
 
 use jiff::SignedDuration;
 

@@ -1,4 +1,5 @@
 //! `check`: applies the rules about NVIDIA's stack. `refine`: keeps only the finding about its first broken stage.
+//! `unread_slices`: reports ResourceSlices that were needed but not read.
 //!
 //! Other groups check the driver, the runtime and the counts. [`refine`] joins their findings: it keeps the finding
 //! about the first broken stage with its reason, and removes the findings about later stages.

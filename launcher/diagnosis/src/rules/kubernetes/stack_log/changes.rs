@@ -1,5 +1,5 @@
-//! `pods_before_driver`: pods that still use an earlier driver.
-//! `holders`: processes and modules that keep the loaded driver in use.
+//! `pods_before_driver`: finds pods that still use an earlier driver.
+//! `holders`: names the processes and modules that keep the loaded driver in use.
 
 use jiff::{SignedDuration, Timestamp};
 

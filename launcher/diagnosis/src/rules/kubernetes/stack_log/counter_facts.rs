@@ -1,5 +1,5 @@
-//! `CounterFact`, `NeededFact`: facts of the node that contradict a cause from the table of phrases, or that the cause requires.
-//! `is_fallback`: recognizes a line about another method after a failure.
+//! `CounterFact`, `NeededFact`: facts of the node that contradict a cause from the table of phrases, or that the cause
+//! requires. `is_fallback`: recognizes a line about another method after a failure.
 
 use serde::Deserialize;
 use syringe_core::facts::kubernetes::node::NvidiaPod;

@@ -1,4 +1,4 @@
-//! `Told`, `told`: the state of a linked pod, the most informative lines of its log, and the cause and the action.
+//! `told`: describes a linked pod (`Told`): its state, the most informative lines of its log, the cause and the action.
 
 use crate::evidence;
 use crate::input::node::Node;

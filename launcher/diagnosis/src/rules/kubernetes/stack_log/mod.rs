@@ -1,5 +1,6 @@
-//! `reason`, `of_log`, `of_scheduler`, `of_controller`: why a container of NVIDIA's stack fails (`Reason`), from its log and messages.
-//! The messages are from the runtime, the scheduler or a controller. `log_of`: the lines of the log.
+//! `reason`, `of_log`, `of_scheduler`, `of_controller`: find why a container of NVIDIA's stack fails (`Reason`), from
+//! its log, or from messages of the runtime, the scheduler or a controller. `log_of`, `known_line`: the lines of the
+//! log, and the line with the reason.
 //!
 //! The table contains messages of the driver container, the container toolkit, the device plugin, the operator's
 //! validator, the MIG manager and the DRA driver. A log line is data from the node: it selects an entry of the table

@@ -1,5 +1,5 @@
-//! `Allocations`: the allocations of the kubelet and the pods of the API, if both are complete.
-//! `of_pod`: the allocations of a pod.
+//! `Allocations`: the allocations of the kubelet and the pods of the API, if both are complete. `of_pod`: the
+//! allocations of a pod. `SETTLE_TIME`: the age below which pods and containers are skipped.
 
 use jiff::{SignedDuration, Timestamp};
 

@@ -1,4 +1,5 @@
-//! `check`: finds pods that request more GPUs than exist, and nodes on which no pod matches a GPU process or an allocation.
+//! `check`: finds pods that request more GPUs than exist, and nodes on which no pod matches a GPU process or an
+//! allocation.
 
 use std::collections::BTreeMap;
 

@@ -65,7 +65,7 @@ pub(crate) fn start(paths: &Paths, reset: Option<Problem>, spent: Duration, more
     }
     let limit = TIME.saturating_sub(spent).max(LEAST_TIME) + more;
     run(paths, limit).unwrap_or_else(|error| {
-        without(not_started("cuda_child", &format!("the child process: {error}"), "Try again."))
+        without(not_started("cuda_child", &format!("the child process failed: {error}"), "Try again."))
     })
 }
 

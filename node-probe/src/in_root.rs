@@ -46,7 +46,7 @@ pub(crate) const LOCAL: [&str; 15] = [
 const OF_THE_KERNEL: [&str; 2] = ["devtmpfs", "sysfs"];
 
 /// The reason why a file of a container is not opened.
-const NOT_LOCAL: &str = "not read: it is not on a local file system";
+const NOT_LOCAL: &str = "not read: the file is not on a local file system";
 
 /// Maximum size of the list of mounts of a container.
 const MAX_MOUNTS: usize = 1 << 20;

@@ -179,7 +179,7 @@ impl SxidEntry {
             Some("RESET_ALL") => "Drain the node, then reset all its GPUs and NVSwitches",
             Some("RESTART_HOST") => "Drain and restart the host (or reset all GPUs and NVSwitches through their bus)",
             _ => {
-                "The word Fatal or Non-fatal in the line decides. Fatal: drain and reset the GPUs on that port. Non-fatal: watch"
+                "If the line contains the word Fatal, drain and reset the GPUs on that port. If it contains Non-fatal, watch the rate"
             }
         }
     }

@@ -10,7 +10,7 @@ use crate::{host, kernel_log};
 pub(super) fn survivor(paths: &Paths, pid: u32) -> String {
     let state = host::read_stat(&paths.proc, pid).and_then(|stat| stat.state).unwrap_or_else(|| "?".to_owned());
     let why = why(paths, pid).unwrap_or("SIGKILL is pending");
-    format!("It still exists, in state {state}: {why}.")
+    format!("The process still exists, in state {state}: {why}.")
 }
 
 /// Explains why a process in state D does not handle a signal; `None` if the process is in another state.

@@ -25,7 +25,7 @@ pub struct LinkedPod {
 
 impl LinkedPod {
     /// The role of a pod for which a finding of the first diagnosis recommends `kubectl logs`.
-    pub const NAMED_BY_FINDING: &'static str = "a finding names its log";
+    pub const NAMED_BY_FINDING: &'static str = "a finding refers to the log of this pod";
     /// The role of a pod of the same job, if a message of the explained pod is about another host.
     pub const OF_SAME_JOB: &'static str = "it is another pod of the same job";
     /// The role of a pod of the same job that failed first, if no message of the explained pod is about another host.

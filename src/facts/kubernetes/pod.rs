@@ -209,6 +209,8 @@ pub struct CapacityShortage {
     pub unhealthy: Option<String>,
     /// The node of the first of these GPUs.
     pub unhealthy_node: Option<String>,
+    /// Number of requested GPUs that all GPU nodes have together.
+    pub gpus_of_cluster: Option<u64>,
 }
 
 /// A pod that holds GPUs for which a pending pod may wait.

@@ -106,7 +106,7 @@ impl Nodes<'_> {
             let most = pod_requests::quantity_text(resource, self.largest(resource));
             format!("request at most {most} in one pod: no GPU node has more")
         });
-        let changes = match &repairable {
+        let mut changes = match &repairable {
             Some(node) => vec![repair_gpus(node)],
             None if never_fits => at_most.map(Change::from).collect(),
             None => self.changes(),
@@ -117,7 +117,10 @@ impl Nodes<'_> {
         });
         let exceeded: Vec<_> = exceeded.collect();
         let selected = self.larger_than_selected();
-        let tied = selected.clone().or_else(|| self.tied_to());
+        changes.extend(selected.iter().map(|most| Change::from(format!("request at most {most} in one pod"))));
+        let tied = selected
+            .map(|most| format!("the largest node that its nodeSelector or affinity allows has {most}"))
+            .or_else(|| self.tied_to());
         let excluded = if tied.is_none() { self.excluded() } else { None };
         CapacityShortage {
             problem: match &repairable {
@@ -137,6 +140,7 @@ impl Nodes<'_> {
             excluded,
             unhealthy: self.unhealthy(),
             unhealthy_node: self.unhealthy_node(),
+            gpus_of_cluster: self.gpus_of_cluster(),
         }
     }
 
@@ -177,6 +181,13 @@ impl Nodes<'_> {
         self.candidates.iter().find(is_short).map(|candidate| candidate.node.clone())
     }
 
+    /// Returns how many of the requested GPUs all nodes have together.
+    fn gpus_of_cluster(&self) -> Option<u64> {
+        let gpus = || self.wanted.keys().filter(|resource| is_gpu_resource(resource));
+        let of_node = |candidate: &Candidate| gpus().map(|resource| free(candidate, resource).capacity).sum::<u128>();
+        u64::try_from(self.candidates.iter().map(of_node).sum::<u128>() / 1000).ok()
+    }
+
     /// Returns the node that has enough of every resource and is excluded for the fewest other reasons, with these
     /// reasons.
     fn excluded(&self) -> Option<String> {
@@ -199,8 +210,8 @@ impl Nodes<'_> {
         self.open.iter().find(|candidate| self.fits(candidate)).map(|candidate| candidate.node.clone())
     }
 
-    /// Returns the problem of a pod that requests more than each node that its selector allows has, although another node
-    /// has enough.
+    /// Returns the largest amount of a resource on the nodes that the selector of the pod allows, if the pod requests more
+    /// and another node has enough.
     fn larger_than_selected(&self) -> Option<String> {
         let selects = |rejection: &RejectionReason| {
             matches!(rejection, RejectionReason::Label { .. } | RejectionReason::Affinity { .. })
@@ -214,13 +225,7 @@ impl Nodes<'_> {
             let wanted = amount(self.wanted, resource);
             // A GPU that is not allocatable now can be allocatable again after a repair.
             let most = selected.iter().map(|candidate| free(candidate, resource).capacity).max()?;
-            (most < wanted).then(|| {
-                format!(
-                    "no node that its nodeSelector or affinity allows has {} (most: {})",
-                    pod_requests::quantity_text(resource, wanted),
-                    pod_requests::amount_text(resource, most)
-                )
-            })
+            (most < wanted && self.largest(resource) >= wanted).then(|| pod_requests::quantity_text(resource, most))
         })
     }
 
@@ -309,6 +314,7 @@ impl Nodes<'_> {
             excluded: None,
             unhealthy: self.unhealthy(),
             unhealthy_node: self.unhealthy_node(),
+            gpus_of_cluster: self.gpus_of_cluster(),
         }
     }
 

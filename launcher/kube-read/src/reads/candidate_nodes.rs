@@ -148,13 +148,7 @@ pub async fn not_offered(
         problem: Some(format!("no node offers {resource}")),
         shortage: format!("requests {resource}, but {whole}"),
         changes: changes.into_iter().map(Into::into).collect(),
-        needs_all: false,
-        never_fits: false,
-        fits_now: None,
-        has_room: None,
-        excluded: None,
-        unhealthy: None,
-        unhealthy_node: None,
+        ..CapacityShortage::default()
     };
     Some((shortage, linked))
 }

@@ -96,7 +96,7 @@ pub async fn read(connection: &Connection, namespace: &str, target: &NamedOwner)
                 target.kind.map_or_else(what, |_| format!("Reading the pods of {} in namespace {namespace}", target.text())),
                 match target.kind {
                     None => format!("there is no such pod in context {}{}", connection.context, events_left(&left)),
-                    Some(_) => format!("it has no pods, or does not exist, in context {}{}", connection.context, events_left(&left)),
+                    Some(_) => format!("there is no such object in context {}, or it has no pods{}", connection.context, events_left(&left)),
                 },
                 match target.kind {
                     None => "Check the name and the namespace (on the command line: -n NAMESPACE). A deleted pod is no longer in the API; only its \

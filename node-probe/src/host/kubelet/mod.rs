@@ -162,7 +162,12 @@ fn unreadable(error: &io::Error, refusal: &io::Error) -> Problem {
             "Try again: the kubelet may have been writing the file. If the error persists, restart the kubelet.",
         ),
     };
-    files::problem(code, what, format!("{error}; its pod-resources socket: {refusal}"), next_step)
+    files::problem(
+        code,
+        what,
+        format!("{error}. The pod-resources socket of the kubelet also failed: {refusal}"),
+        next_step,
+    )
 }
 
 impl From<Data> for PodResources {

@@ -58,7 +58,7 @@ impl ContainerProcess {
     pub(in crate::host) fn is_still_there(&self, problems: &mut Vec<Problem>) -> bool {
         let is_there = is_of_container(&self.folder, &self.id);
         if !is_there {
-            let why = "its first process ended while the container was read";
+            let why = "the first process of the container ended while the container was read";
             problems.push(files::problem("container", format!("container {}", self.id), why, "Try again."));
         }
         is_there
@@ -258,7 +258,7 @@ fn cgroup_of(paths: &Paths, pid: &str, controller: &'static str) -> io::Result<(
         (None, None) => return Err(io::Error::other(format!("no cgroup controls {controller}"))),
     };
     if path.split('/').any(|part| part == "..") {
-        return Err(io::Error::other("its cgroup is outside the cgroup namespace of the probe"));
+        return Err(io::Error::other("the cgroup of the process is outside the cgroup namespace of the probe"));
     }
     Ok((hierarchy, path.to_owned()))
 }

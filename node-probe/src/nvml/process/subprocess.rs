@@ -52,7 +52,8 @@ impl NvmlProcess {
         };
         let failed =
             |why: String| problem("nvml_not_started", format!("the process that calls NVML: {why}"), "Try again.");
-        let (mut child, page) = started().map_err(|error| failed(format!("its start failed: {error}")))?;
+        let (mut child, page) =
+            started().map_err(|error| failed(format!("the process could not be started ({error})")))?;
         let output = child.stdout.take().ok_or_else(|| failed("the process has no output".into()))?;
         let process = Arc::new(Self { child: Mutex::new(child), page });
         lock(&STARTED).push(Arc::clone(&process));

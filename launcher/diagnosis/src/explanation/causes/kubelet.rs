@@ -378,6 +378,38 @@ fn passes_startup_probe(case: &Case<'_>) -> Option<Explanation> {
     )
 }
 
+/// Words, in lower case, in the log of a program that still loads.
+const LOADS: [&str; 8] =
+    ["loading", "downloading", "fetching", "capturing cuda graph", "compiling", "warming up", "initializing", "it/s"];
+
+/// Explains a pod that is not Ready because its program still loads: the container is young and was not restarted, its
+/// log has no error, and the last line of the log is about loading.
+fn still_loads(case: &Case<'_>, failure: Option<&PodEvent>) -> Option<Explanation> {
+    let container = failure.and_then(PodEvent::container);
+    let mut running = case.pod.running();
+    let (name, since) = running.find(|(name, _)| container.is_none_or(|container| container == *name))?;
+    let age = case.report?.taken_at?.duration_since(since?);
+    let is_first = case.pod.containers.iter().all(|container| container.restarts == 0);
+    let lines = failing_part::log_of(case, name)?;
+    let last = lines.into_iter().rfind(|line| !line.trim().is_empty())?;
+    let lower = last.to_ascii_lowercase();
+    let loads = LOADS.iter().any(|word| lower.contains(word)) && !shapes::is_error(last);
+    if !is_first || age > LOADING || !loads || !failing_part::doubts_of_logs(case).is_empty() {
+        return None;
+    }
+    let what = format!(
+        "the program has run for {} min and still loads: the last line of its log is \"{}\"",
+        age.as_mins(),
+        shapes::words_of(last)
+    );
+    Some(
+        case.explain(Cause::None, Certainty::Likely, what)
+            .with_evidence(failure.map(event_quote))
+            .with_evidence([format!("log of container {name}: {last}")])
+            .with_action(ActionCode::None, "Wait until the program is Ready. If the last line of its log stays the same for many minutes, explain the pod again."),
+    )
+}
+
 /// Explains a pod that is running but not Ready.
 pub(crate) fn not_ready(case: &Case<'_>) -> Option<Explanation> {
     if case.pod.phase != "Running" || case.pod.ready != Some(false) || case.pod.deleted.is_some() {
@@ -404,6 +436,9 @@ pub(crate) fn not_ready(case: &Case<'_>) -> Option<Explanation> {
     }
     if let Some(starting) = passes_startup_probe(case) {
         return Some(starting);
+    }
+    if let Some(loading) = still_loads(case, failure) {
+        return Some(loading);
     }
     let container = failure.and_then(PodEvent::container);
     let whose = match container.filter(|_| case.pod.containers.len() > 1) {

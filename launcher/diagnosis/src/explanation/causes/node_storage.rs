@@ -72,7 +72,7 @@ pub(super) fn explain(case: &Case<'_>, failure: &str, messages: &[String]) -> Op
     let of_disk =
         case.all_findings().find(|finding| finding.id == "storage-error" && finding.severity > Severity::Info);
     let why = of_disk.map(|finding| format!(" ({})", finding.headline())).unwrap_or_default();
-    let what = format!("{failure}: the disk of {} {state}: {owner} cannot write {path}{why}", case.node);
+    let what = format!("{failure}: the disk of {} {state}, so {owner} cannot write {path}{why}", case.node);
     let advice = advice.replace("{path}", &path).replace("{node}", case.node);
     Some(
         case.explain(Cause::Node, Certainty::Likely, what)

@@ -619,6 +619,9 @@ pub(crate) fn no_problem(case: &Case<'_>) -> Option<Explanation> {
                 .with_action(ActionCode::Watch, format!("See diagnose_gpu_node for {}.", case.node)),
         );
     }
+    if let Some(waiting) = waits_for_siblings(case) {
+        return Some(waiting);
+    }
     if let Some(drain) = will_be_drained(case, what) {
         return Some(drain);
     }
@@ -646,6 +649,35 @@ pub(crate) fn no_problem(case: &Case<'_>) -> Option<Explanation> {
         case.explain(Cause::None, certainty, what)
             .with_evidence(restart)
             .with_action(ActionCode::None, "No action needed."),
+    )
+}
+
+/// Words, in lower case, of a program that waits for other ranks of its job.
+const WAITS: [&str; 5] = ["waiting for", "wait for", "rendezvous", "to join", "barrier"];
+
+/// Explains a running pod whose log says that it waits, and whose job has pods that do not run.
+fn waits_for_siblings(case: &Case<'_>) -> Option<Explanation> {
+    let others = &case.pod.siblings_not_running;
+    if others.is_empty() || case.pod.phase != "Running" {
+        return None;
+    }
+    let is_wait = |line: &&str| {
+        let line = line.to_ascii_lowercase();
+        WAITS.iter().any(|words| line.contains(words))
+    };
+    let (container, line) = failing_part::logs(case)
+        .into_iter()
+        .find_map(|(container, lines)| Some((container, *lines.last().filter(|line| is_wait(line))?)))?;
+    let what =
+        format!("the pod runs and waits for other pods of its job{} (\"{}\")", siblings(case), shapes::words_of(line));
+    let first = others.first()?.split(' ').next().unwrap_or_default();
+    Some(
+        case.explain(Cause::Cluster, Certainty::Likely, what)
+            .with_evidence([format!("log of container {container}: {line}")])
+            .with_action(
+                ActionCode::Watch,
+                format!("Explain the pods that do not run (explain_gpu_pod for {first}): this pod continues when all ranks have joined."),
+            ),
     )
 }
 

@@ -207,7 +207,9 @@ fn no_node_fits(case: &Case<'_>, message: &str) -> Explanation {
         reasons.iter().map(String::as_str).filter(|reason| with_room.is_none() || !is_checked(reason)).collect();
     let fit = phrases::known(Part::Scheduler, &if other.is_empty() { reasons.join("\n") } else { other.join("\n") });
     let never = room.is_some_and(|room| room.never_fits);
-    let group = missing_of_group(message);
+    let too_large = group_too_large(case, message);
+    let never = never || too_large.is_some();
+    let group = too_large.clone().or_else(|| missing_of_group(message));
     let is_of_shares = share.is_some();
     let problem = room.and_then(|room| room.problem.as_deref());
     let of_message = fit.map(|fit| match with_room {
@@ -245,7 +247,7 @@ fn no_node_fits(case: &Case<'_>, message: &str) -> Explanation {
     let is_confirmed = message.starts_with("0/") || problem.is_some() || is_compared;
     let (cause, certainty, what) = match meaning {
         Some(_) if never => {
-            let what = room.and_then(|room| room.problem.as_deref()).unwrap_or("no node is large enough");
+            let what = too_large.as_deref().or_else(|| room?.problem.as_deref()).unwrap_or("no node is large enough");
             let told = if told.is_empty() { String::new() } else { format!("; {told}") };
             (
                 Cause::Cluster,
@@ -289,6 +291,9 @@ fn no_node_fits(case: &Case<'_>, message: &str) -> Explanation {
             "Check the admission webhook of that software and its namespaceSelector, and the schedulerName of the pod. Then recreate the pod."
                 .to_owned()
         }
+        _ if too_large.is_some() => {
+            "Add GPU nodes for the whole group, or reduce the number of its pods (minAvailable, minMember) or their requests.".to_owned()
+        }
         Some(CapacityShortage { changes, .. }) if changes.len() == 1 => format!("To start the pod, {}.", changes[0]),
         Some(CapacityShortage { changes, needs_all: true, .. }) => {
             format!("To start the pod, do all of these: {}.", listed(changes, "; "))
@@ -320,7 +325,7 @@ fn no_node_fits(case: &Case<'_>, message: &str) -> Explanation {
         Some((taint, Row { advice, .. }))
             if of_taint && room.is_none_or(|room| room.changes.is_empty()) && excluded_by_taint(&reasons).is_none() =>
         {
-            format!("{advice} Do not add a toleration of {taint}.")
+            format!("{advice} Do not add a toleration for {taint}.")
         }
         Some((taint, Row { advice, .. })) => {
             format!("{action} {advice} The taint {taint} keeps pods off such nodes: do not tolerate it.")
@@ -334,10 +339,10 @@ fn no_node_fits(case: &Case<'_>, message: &str) -> Explanation {
         excluded_by_taint(&reasons).filter(|_| fit.is_some_and(|fit| !fit.what.contains("taint")) && !has_remedies);
     let action = match tainted {
         Some(_) if is_compared => {
-            format!("{action} Ask the person who set the taint before you add a toleration of it.")
+            format!("{action} Ask the person who set the taint before you add a toleration for this taint.")
         }
         Some(taint) if !is_of_shares => format!(
-            "{action} If the nodes with the taint {taint} are the nodes with the GPUs, the pod needs a toleration of this taint."
+            "{action} If the nodes with the taint {taint} are the nodes with the GPUs, the pod needs a toleration for this taint."
         ),
         _ => action,
     };
@@ -500,13 +505,13 @@ fn remedies(case: &Case<'_>, first: &Phrase, reasons: &[&str]) -> String {
         Some(taint) if state_of(taint).is_some() => "these nodes cannot take pods now".to_owned(),
         Some(taint) if taint.contains("kubernetes.io/") => phrases::lowercased(phrase.action),
         Some(taint) if of_gpus => {
-            format!("if the nodes with the taint {taint} are the nodes with the GPUs, add a toleration of this taint")
+            format!("if the nodes with the taint {taint} are the nodes with the GPUs, add a toleration for this taint")
         }
         Some(taint) if taint.to_ascii_lowercase().contains("gpu") => {
             format!("the taint {taint} keeps pods that request no GPU off these nodes: do not tolerate it")
         }
         Some(taint) => {
-            format!("if the pod is meant for the nodes with the taint {taint}, add a toleration of this taint")
+            format!("if the pod is meant for the nodes with the taint {taint}, add a toleration for this taint")
         }
         None => phrases::lowercased(&phrase.action.replace("{namespace}", &case.pod.namespace)),
     };
@@ -627,9 +632,22 @@ fn no_preemption(preemption: &Preemption, message: &str) -> Option<String> {
     })
 }
 
-/// If the message of Volcano counts fewer pods than the group needs, returns the reason: some pods of the group do not
-/// exist yet. Example: `pod group is not ready, 1 Pending, 2 minAvailable`.
-fn missing_of_group(message: &str) -> Option<String> {
+/// The number of pods that exist of a group, and the number that it needs at the same time.
+struct Group {
+    known: u64,
+    needed: u64,
+}
+
+/// Returns the numbers in a message of Volcano (`pod group is not ready, 1 Pending, 2 minAvailable`) or of the
+/// coscheduling plugin (`current pods number: 1, minMember of group: 4`).
+fn group_in(message: &str) -> Option<Group> {
+    let number = |words: &str| {
+        let rest = message.split_once(words)?.1.trim_start();
+        rest[..rest.find(|one: char| !one.is_ascii_digit()).unwrap_or(rest.len())].parse::<u64>().ok()
+    };
+    if let Some((known, needed)) = number("current pods number: ").zip(number("minMember of group: ")) {
+        return Some(Group { known, needed });
+    }
     let (_, counts) = message.split_once("pod group is not ready")?;
     let mut known = 0;
     let mut needed = None;
@@ -641,7 +659,25 @@ fn missing_of_group(message: &str) -> Option<String> {
             _ => known += count,
         }
     }
-    let needed = needed.filter(|needed| known > 0 && known < *needed)?;
+    Some(Group { known, needed: needed? })
+}
+
+/// Returns the reason if the group of the pod needs more GPUs at the same time than the cluster has.
+fn group_too_large(case: &Case<'_>, message: &str) -> Option<String> {
+    let each = case.pod.gpus_requested;
+    let (group, all) = group_in(message).zip(case.pod.capacity_shortage.as_ref()?.gpus_of_cluster)?;
+    let wanted = group.needed * each;
+    (wanted > all).then(|| {
+        format!(
+            "its pod group needs {} pods with {each} GPUs each at the same time ({wanted} GPUs), and all GPU nodes together have {all}",
+            group.needed
+        )
+    })
+}
+
+/// Returns the reason if fewer pods of a group exist than it needs.
+fn missing_of_group(message: &str) -> Option<String> {
+    let Group { known, needed } = group_in(message).filter(|group| group.known > 0 && group.known < group.needed)?;
     Some(format!(
         "its pod group needs {needed} pods at the same time, and only {known} of {needed} exist: the controller of the \
             job has not created the other pods (some controllers wait until the first pod is running), or their creation \

@@ -121,7 +121,7 @@ fn each_reason_of_the_scheduler_has_its_own_remedy() {
     assert!(text.contains("WaitForFirstConsumer") && text.contains("do not tolerate it"), "{text}");
     assert!(!text.contains("add a toleration"), "{text}");
     let with_gpus = explain(&waiting(message), None, None);
-    assert!(with_gpus.action.text.contains("add a toleration of this taint"), "{}", with_gpus.action.text);
+    assert!(with_gpus.action.text.contains("add a toleration for this taint"), "{}", with_gpus.action.text);
 }
 
 #[test]

@@ -249,7 +249,7 @@ fn a_disk_of_the_node_is_not_the_programs_matter() {
     let pod = PodFacts { phase: "Pending".into(), containers: vec![main], events: vec![event], ..failed(1, "Error") };
     let explained = cause_of(&pod, &node(Vec::new()));
     assert_eq!(explained.cause, Cause::Node, "{}", explained.summary);
-    assert!(explained.summary.contains("is read-only: the kubelet cannot write"), "{}", explained.summary);
+    assert!(explained.summary.contains("is read-only, so the kubelet cannot write"), "{}", explained.summary);
     assert!(!explained.action.text.contains("program"), "{}", explained.action.text);
 }
 

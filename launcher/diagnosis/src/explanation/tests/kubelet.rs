@@ -53,10 +53,9 @@ fn a_pod_that_is_not_ready_is_not_well() {
     assert_eq!(cause_of(&pod, &report).cause, Cause::None);
     let fails = event("Unhealthy", "Readiness probe failed: HTTP probe failed with statuscode: 503", "02:35:00", 12);
     let why = Some("ContainersNotReady: containers with unready status: [main]".to_owned());
-    for (events, word, cause) in [
-        (vec![fails], "(12 times)", Cause::Application),
-        (Vec::new(), "the reason was not found", Cause::Unknown),
-    ] {
+    for (events, word, cause) in
+        [(vec![fails], "(12 times)", Cause::Application), (Vec::new(), "the reason was not found", Cause::Unknown)]
+    {
         let pod = PodFacts { ready: Some(false), not_ready: why.clone(), events, ..pod.clone() };
         let explained = cause_of(&pod, &report);
         assert_eq!(explained.cause, cause, "{}", explained.summary);

@@ -50,8 +50,7 @@ rules! {
         reads "telemetry.power";
     LIMITED: "clocks-limited-long" Warning Power NVML_DOC, "The clocks were limited by the board for a long time",
         Watch "If jobs on {gpu} of {node} are slow, check power supplies and power cables, and the board limit under load.",
-        means "The driver counts the time with reduced clocks by reason: a limit of the board, a reliability limit or the power brake was \
-            the reason for a noticeable part of the time. A power brake is a warning.",
+        means "The driver counts for each reason how long the clocks were reduced. For a noticeable part of the time, the reason was a limit of the board, a reliability limit or the power brake. The finding is a warning only if the reason is the power brake.",
         reads "telemetry.throttling.violations, telemetry.sample";
     MEMORY_CLOCK: "memory-clock-low-under-load" Warning Driver NVML_DOC, "Low memory clock under load, and no fault explains it",
         UpdateSoftware "If the memory clock of {gpu} on {node} is locked (nvidia-smi -q -d CLOCK), release it with \

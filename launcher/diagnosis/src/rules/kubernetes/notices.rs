@@ -26,7 +26,7 @@ rules! {
         reads "kubernetes.decisions";
     STARTING: "node-startup-taint-remains" Warning Driver None, "A taint of a node that starts was not removed",
         Watch "Check the component that removes the taint in the evidence: its pod on {node} or its controller. Until then, no new pods without a \
-            toleration of the taint get on {node}.",
+            toleration for the taint get on {node}.",
         means "A component sets this taint until it is ready on a new node. The node is older than that, and still has the taint.",
         reads "kubernetes.taints, kubernetes.created, kubernetes.ready";
     OTHER_RELEASE: "node-label-of-another-release" Warning Driver None, "A label of feature discovery does not match the node's current system",

@@ -49,6 +49,14 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
                     node.xid(ago(minutes(10 * round + 4)), 1, 31, &process, &message)
                 })
             }),
+        warning("mps-server-fault", "A client of MPS caused a fault, and all clients of the GPU ended.")
+            .must(("mps-server-fault", 0))
+            .must_not(["application-fault", "class:hardware"])
+            .node(|| {
+                let fault = "Ch 00000008, intr 10000000. MMU Fault: ENGINE GRAPHICS GPCCLIENT_T1_0 faulted @ 0x7f29_5b8c0000. \
+                             Fault is of type FAULT_PTE ACCESS_TYPE_VIRT_READ";
+                l40s(2).xid(ago(minutes(20)), 0, 31, "pid=51210, name=nvidia-cuda-mps", fault)
+            }),
         healthy("application-lone-faults", "One exception of the video decoder and one Xid 45.")
             .must(("application-fault", 0))
             .must_not(["class:hardware", "severity:warning"])

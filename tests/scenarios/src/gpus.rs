@@ -22,6 +22,16 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
                     .kernel_line(when, "NVRM: GPU 0000:38:00.0: rm_init_adapter failed, device minor number 1")
                     .not_in_nvml(1)
             }),
+        fatal("init-failed-for-other-firmware", "The disk has the GSP firmware of the driver before, and GPU 1 does not start.")
+            .must(finding("gpu-init-failed").evidence(["GSP firmware of 570.86.15 only"]))
+            .must_not(["gpu-off-bus"])
+            .node(|| {
+                let when = ago(days(12)) + seconds(61);
+                l40s(4)
+                    .kernel_line(when, "NVRM: GPU 0000:38:00.0: RmInitAdapter failed! (0x62:0x40:2568)")
+                    .not_in_nvml(1)
+                    .host(|host| host.gsp_firmware_versions = vec!["570.86.15".to_owned()])
+            }),
         fatal("no-power-cable", "The driver reports that the auxiliary power cables of GPU 1 are not connected.")
             .must(finding("gpu-init-failed").evidence(["no auxiliary power"]))
             .must_not(["gpu-off-bus", "gpu-missing-from-nvml"])

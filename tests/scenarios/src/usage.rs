@@ -14,6 +14,7 @@ use syringe_core::pci::PciAddress;
 
 use crate::kubernetes::nvidia_pod;
 use crate::load::{Load, idle};
+use crate::node::data;
 use crate::node::pod_uid;
 use crate::prelude::*;
 
@@ -147,6 +148,25 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
             .must_not(["gpus-not-allocatable", "class:hardware"])
             .cluster(without_plugin("paused-for-driver-upgrade", Some("pod-restart-required")))
             .node(|| l40s(4).idle()),
+        warning(
+            "gpu-of-machines-on-a-container-node",
+            "GPU 1 is bound to vfio-pci, although the GPUs of the node are for containers.",
+        )
+        .must(finding("gpu-passthrough").severity(Warning).evidence(["gpu.workload.config=container"]))
+        .must_not(["class:hardware"])
+        .cluster({
+            let mut cluster = cluster_with_gpus("gpu-l40s-7", 3);
+            cluster.labels.workload_config = text("container");
+            cluster
+        })
+        .node(|| {
+            let mut node = l40s(4).not_bound(1).processes(|all| all.processes.clear());
+            data(&mut node.report.sections.topology).matrix.clear();
+            node.host(|host| {
+                host.pci_gpus[1].driver = text("vfio-pci");
+                host.device_nodes.retain(|name| name != "nvidia1");
+            })
+        }),
         critical("leaving-node-needs-reset", "GPU 3 needs a reset, and the node is being removed.")
             .must(("recovery-gpu-reset", 3))
             .must("node-leaving")

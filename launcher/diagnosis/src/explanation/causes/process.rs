@@ -21,6 +21,7 @@ use syringe_core::classification::{ActionCode, Class, Severity};
 use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind};
 use syringe_core::facts::kubernetes::pod::{ContainerFacts, ContainerState, PodEvent, Termination};
 use syringe_core::facts::processes::GpuProcess;
+use syringe_core::facts::telemetry::GpuTelemetry;
 use syringe_core::kernel_log::host_lines;
 use syringe_core::report::Section;
 use syringe_core::text::clean;
@@ -622,6 +623,9 @@ pub(crate) fn no_problem(case: &Case<'_>) -> Option<Explanation> {
     if let Some(waiting) = waits_for_siblings(case) {
         return Some(waiting);
     }
+    if let Some(hang) = busy_without_work(case, what) {
+        return Some(hang);
+    }
     if let Some(drain) = will_be_drained(case, what) {
         return Some(drain);
     }
@@ -650,6 +654,37 @@ pub(crate) fn no_problem(case: &Case<'_>) -> Option<Explanation> {
             .with_evidence(restart)
             .with_action(ActionCode::None, "No action needed."),
     )
+}
+
+/// Minimum use of a GPU, maximum use of its memory, and maximum percentage of its power limit, at which its kernels only
+/// wait: the kernels of a collective run until all ranks take part.
+const WAITING_KERNEL: (u32, u32, u32) = (99, 1, 35);
+
+/// Explains a running pod with several GPUs that are all busy, but move no data and draw little power.
+fn busy_without_work(case: &Case<'_>, what: &str) -> Option<Explanation> {
+    let telemetry = Section::data_of(&case.report?.sections.telemetry)?;
+    let (busy, memory, power) = WAITING_KERNEL;
+    let is_own = |gpu: &&GpuTelemetry| case.on_node.indices.contains(&gpu.index);
+    let own: Vec<&GpuTelemetry> = telemetry.gpus.iter().filter(is_own).collect();
+    let draw = |gpu: &GpuTelemetry| {
+        let now = gpu.power.draw_milliwatts?;
+        let limit = gpu.power.enforced_limit_milliwatts.or(gpu.power.limit_milliwatts)?;
+        let used = &gpu.utilization;
+        let waits = used.gpu_percent? >= busy && used.memory_percent? <= memory && now / power * 100 < limit;
+        waits.then_some((now / 1000, limit / 1000))
+    };
+    let draws: Vec<(u32, u32)> = own.iter().map(|gpu| draw(gpu)).collect::<Option<_>>()?;
+    let (most, limit) = draws.iter().copied().max().filter(|_| draws.len() > 1 && case.pod.phase == "Running")?;
+    let what = format!(
+        "{what}; but its {} GPUs are busy without work: their memory is not used, and each draws at most {most} W of {limit} W, so their \
+         kernels probably wait, as in a hung collective operation of NCCL",
+        draws.len()
+    );
+    Some(case.explain(Cause::Unknown, Certainty::Possible, what).with_action(
+        ActionCode::Watch,
+        "If the log of the job shows no progress, find the rank that does not take part (py-spy dump of each rank, NCCL_DEBUG=INFO, the logs of \
+         all ranks), and restart the job. If the log shows progress, no action is needed.",
+    ))
 }
 
 /// Words, in lower case, of a program that waits for other ranks of its job.

@@ -132,7 +132,10 @@ rules! {
 /// Number of rows remapped for uncorrectable errors at which DCGM reports a GPU as failed: all spare rows are used.
 const MAX_REMAPS: u32 = 512;
 
-/// The limit of retired pages is 64. From 60 retired pages on, the limit is close.
+/// The limit of retired pages.
+const MAX_PAGES: u32 = 64;
+
+/// From this number of retired pages on, the limit is close.
 const PAGES_NEAR_LIMIT: u32 = 60;
 
 /// NVIDIA's criterion for an RMA is more than 15 pages retired for double-bit errors, if this number is still growing.
@@ -245,7 +248,14 @@ fn retired(node: &Node<'_>, gpu: &Gpu, pages: &RetiredPages) -> Vec<Draft> {
     let retired = single_bit.unwrap_or(0).saturating_add(double_bit.unwrap_or(0));
     if retired >= PAGES_NEAR_LIMIT {
         let draft = Draft::on_gpu(PAGES_LIMIT, gpu).with_all_evidence(counts).with_evidence("the limit is 64");
-        drafts.push(Draft { can_wait: is_lifetime_only(node, gpu), ..draft });
+        // Without a new error, the board works, and only its spare pages are used up.
+        let can_wait = is_lifetime_only(node, gpu);
+        let severity = match (can_wait && pending != Some(true), retired >= MAX_PAGES) {
+            (false, _) => Severity::Fatal,
+            (true, true) => Severity::Critical,
+            (true, false) => Severity::Warning,
+        };
+        drafts.push(Draft { can_wait, ..draft.with_severity(severity) });
     } else if double_bit.is_some_and(|double_bit| double_bit > DOUBLE_BIT_PAGES) {
         drafts.push(Draft::on_gpu(PAGES_MANY, gpu).with_all_evidence(counts));
     }

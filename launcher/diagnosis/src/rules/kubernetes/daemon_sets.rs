@@ -74,7 +74,7 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
         .chain(others)
         .filter_map(|set| {
             let (line, why) = not_ready(node, &set)?;
-            Some((severity(node, &set), line, why.map(|why| (why, None))))
+            Some((severity(node, &set), line, why))
         })
         .collect();
     [drafts(MISSING, missing), drafts(NOT_READY, not_ready)].into_iter().flatten().collect()
@@ -132,18 +132,20 @@ fn missing(node: &Node<'_>, set: &DaemonSetFacts) -> Option<String> {
 }
 
 /// For a DaemonSet whose pod is not ready, returns the name of the DaemonSet, the state of the pod, and the reason.
-fn not_ready(node: &Node<'_>, set: &DaemonSetFacts) -> Option<(String, Option<String>)> {
+fn not_ready(node: &Node<'_>, set: &DaemonSetFacts) -> Option<(String, Option<Why>)> {
     let pod = set.pod.as_ref().filter(|pod| !pod.ready && !pod.deleting)?;
     let own = node.stack.broken.as_ref().is_some_and(|broken| broken.failing_pod.pod.uid == pod.uid);
     if own || JUDGED_IN_ORDER.contains(&pod.component) {
         return None;
     }
     let failing = pods::failing(node, pod)?;
-    let warning = warning(node, pod).or_else(|| failing.warning()).map(|text| format!("; {text}")).unwrap_or_default();
-    let cause = stack_log::reason(node, &failing).and_then(|reason| reason.cause);
-    let reason = cause.as_ref().map(|reason| format!("; {reason}")).unwrap_or_default();
+    let warning = warning(node, pod).or_else(|| failing.warning());
+    let reason = stack_log::reason(node, &failing).or_else(|| stack_log::of_image(warning.as_deref()?));
+    let why = reason.and_then(|reason| Some((reason.cause?, reason.action)));
+    let warning = warning.as_ref().map(|text| format!("; {text}")).unwrap_or_default();
+    let reason = why.as_ref().map(|(cause, _)| format!("; {cause}")).unwrap_or_default();
     let line = format!("DaemonSet {}: {}{warning}{reason}", full_name(set), failing.description());
-    Some((line, cause.map(|cause| format!("{}: {cause}", full_name(set)))))
+    Some((line, why.map(|(cause, action)| (format!("{}: {cause}", full_name(set)), action))))
 }
 
 /// Returns the warning about a pod that has not started, from the facts about starting pods.

@@ -66,6 +66,7 @@ pub(crate) fn reason(node: &Node<'_>, failing_pod: &FailingPod<'_>) -> Option<Re
     let reason = of_last_end(failing_pod)
         .or_else(|| for_other_runtime(node, failing_pod))
         .or_else(|| of_runtime(failing_pod))
+        .or_else(|| of_image(&failing_pod.warning()?))
         .or_else(|| of_log(node, failing_pod.pod, failing_pod.container_name()))
         .or_else(|| failing_pod.scheduling().and_then(of_scheduler))
         .or_else(|| of_last_words(failing_pod.last_words()?))?;
@@ -161,6 +162,13 @@ pub(crate) fn of_scheduler(message: &str) -> Option<Reason> {
     );
     let action = Some((ActionCode::UpdateSoftware, advice));
     Some(Reason { cause: Some(cause), evidence: Vec::new(), told: Vec::new(), action })
+}
+
+/// Returns why the image of a container cannot be pulled, from the event of the kubelet.
+pub(crate) fn of_image(event: &str) -> Option<Reason> {
+    let phrase = phrases::known(Part::Image, event).filter(|_| event.to_ascii_lowercase().contains("image"))?;
+    let action = Some((phrase.code, phrase.advice_for(event, "{node}")));
+    Some(Reason { cause: Some(phrase.meaning(event)), evidence: Vec::new(), told: Vec::new(), action })
 }
 
 /// Returns why the API server rejected a pod of a DaemonSet, from its message. `set`: the name of the DaemonSet.

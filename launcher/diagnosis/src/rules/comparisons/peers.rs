@@ -232,6 +232,11 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
             continue;
         }
         for (field, rule) in EQUAL {
+            // The MIG manager gives each GPU the mode of its layout.
+            let has_layout = node.kubernetes.labels.mig_config.is_some();
+            if has_layout && *field == "inventory.mig_mode.current" {
+                continue;
+            }
             let odd = odd(&model, field);
             // If several GPUs have another version, they are from another batch. A single such GPU is a replacement.
             if rule.id == VERSION.id && odd.len() > 1 {

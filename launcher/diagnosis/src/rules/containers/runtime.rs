@@ -89,6 +89,12 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     drafts
 }
 
+/// Returns the pod of the container toolkit, if it has been ready for some time: it has written its handler.
+fn working_toolkit<'n>(node: &'n Node<'_>) -> Option<&'n NvidiaPod> {
+    let settled = |pod: &&NvidiaPod| node.age(pod.created).is_some_and(|age| age > SETTLING);
+    pods::of(node, Component::ContainerToolkit).find(|pod| pod.ready && settled(pod))
+}
+
 /// Finds a node with a pod of the container toolkit whose containerd has no handler of NVIDIA and resolves no CDI devices:
 /// something replaced the configuration after the toolkit had written it.
 fn toolkit_without_handler(node: &Node<'_>, runtime: &ContainerRuntime) -> Option<Draft> {
@@ -96,8 +102,7 @@ fn toolkit_without_handler(node: &Node<'_>, runtime: &ContainerRuntime) -> Optio
     if runtime.name != "containerd" || !runtime.complete || has_handler || runtime.cdi_enabled != Some(false) {
         return None;
     }
-    let settled = |pod: &&NvidiaPod| node.age(pod.created).is_some_and(|age| age > SETTLING);
-    let pod = pods::of(node, Component::ContainerToolkit).find(|pod| pod.ready && settled(pod))?;
+    let pod = working_toolkit(node)?;
     let draft = Draft::on_node(HANDLER_MISSING)
         .with_severity(Severity::Warning)
         .with_evidence(format!("{}: no handler of NVIDIA, and CDI is off", configuration(runtime)))
@@ -246,7 +251,12 @@ fn handler(node: &Node<'_>, runtime: &ContainerRuntime, used: &Used) -> Option<D
             match (runtimes::mismatch(node), order::written_after_toolkit(node)) {
                 (Some(other), _) => draft.with_evidence(other.line).with_action(ActionCode::UpdateSoftware, other.advice),
                 (None, Some(line)) => draft.with_evidence(line).with_action(ActionCode::UpdateSoftware, WRITTEN_AGAIN),
-                (None, None) => draft,
+                (None, None) => match working_toolkit(node) {
+                    Some(pod) => draft
+                        .with_evidence(format!("pod {} of the container toolkit is ready: it wrote another file", pods::name(pod)))
+                        .with_action(ActionCode::UpdateSoftware, OTHER_FILE),
+                    None => draft,
+                },
             }
         });
     };
@@ -274,6 +284,11 @@ fn handler(node: &Node<'_>, runtime: &ContainerRuntime, used: &Used) -> Option<D
     let line = format!("{}: handler {name} {lacks}", configuration(runtime));
     Some(Draft::on_node(HANDLER_INCOMPLETE).with_evidence(line).with_evidence(used.by.clone()))
 }
+
+/// Action for a toolkit that writes its handler into a file that the container runtime does not read.
+const OTHER_FILE: &str = "Let the container toolkit write into the configuration that the container runtime of {node} reads: set its environment \
+     (toolkit.env of the GPU Operator: CONTAINERD_CONFIG, CONTAINERD_SOCKET, or the variables of CRI-O) to the file in the evidence and to the \
+     socket of this runtime. A restart of the toolkit alone writes the other file again.";
 
 const WRITTEN_AGAIN: &str = "Find the program that wrote the configuration of the container runtime of {node} again \
      after the container toolkit (Kubespray, Ansible, an image or package update). Let this program keep NVIDIA's \

@@ -111,7 +111,10 @@ pub(super) fn refine(node: &Node<'_>, drafts: &mut Vec<Draft>) {
 /// Joins the recommendation with a finding. An action replaces the other action only if it includes that action.
 fn join(draft: &mut Draft, recommendation: Draft) {
     let words = recommendation.evidence.join(", ");
-    let joined = draft.clone().with_evidence(format!("{words} (recommended by the driver)"));
+    let mut joined = draft.clone().with_evidence(format!("{words} (recommended by the driver)"));
+    if recommendation.rule.in_plan == InPlan::WorkContinues && joined.rule.in_plan == InPlan::None {
+        joined.rule.in_plan = InPlan::WorkContinues;
+    }
     *draft = joined.joined_with(recommendation.action, recommendation.advice);
 }
 

@@ -385,9 +385,14 @@ fn is_younger(node: &Node<'_>, event: &PodWarning, period: SignedDuration) -> bo
 fn others(node: &Node<'_>) -> Vec<Draft> {
     let (pressure, other): (Vec<_>, Vec<_>) =
         node.kubernetes.conditions.iter().partition(|condition| condition.name.ends_with("Pressure"));
-    let of = |rule, conditions: &[&NodeConditionFact]| {
+    let of = |rule: Rule, conditions: &[&NodeConditionFact]| {
         let lines = conditions.iter().map(|condition| line(node, condition));
-        (!conditions.is_empty()).then(|| Draft::on_node(rule).with_all_evidence(lines))
+        let names: Vec<String> = conditions.iter().map(|condition| evidence::name(&condition.name)).collect();
+        let told = conditions.iter().map(|condition| condition.message.as_str()).find(|message| !message.is_empty());
+        let told = told.filter(|_| rule.id == CONDITION.id).map(|words| format!(" (\"{}\")", shapes::words_of(words)));
+        let reason = Some(format!("{}{}", evidence::some(&names, NAMED), told.unwrap_or_default()));
+        let draft = || Draft { reason, ..Draft::on_node(rule) };
+        (!conditions.is_empty()).then(|| draft().with_all_evidence(lines))
     };
     let network = other.iter().any(|condition| condition.name == "NetworkUnavailable");
     let rule = if network { NO_NETWORK } else { CONDITION };

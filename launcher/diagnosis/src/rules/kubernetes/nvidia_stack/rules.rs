@@ -54,7 +54,7 @@ rules! {
         reads "kubernetes.nvidia_pods, kubernetes.os_image, host.nvidia_stack";
     MIG_MANAGER_STUCK: "mig-manager-stuck" Critical Driver OPERATOR_DOC, "The MIG manager did not finish",
         UpdateSoftware "Drain the GPU pods from {node}, then delete the pod of the MIG manager there: it applies the layout LAYOUT again when it \
-            starts. To set the label nvidia.com/mig.config to the value that it has changes nothing. If gpu.deploy labels stay paused, set \
+            starts. A label nvidia.com/mig.config that is set to its present value again changes nothing. If gpu.deploy labels stay paused, set \
             them to true.",
         means "A change of the MIG layout failed or does not finish. The MIG manager stopped the device plugin for the change, and \
             did not start it again.",

@@ -39,6 +39,8 @@ NO_VALUE = {"", "n/a", "[n/a]", "not supported", "[not supported]"}
 NOT_TOLD = {
     "requested functionality has been deprecated",
     "insufficient permissions",
+    "invalid argument",
+    "function not found",
     "unknown",
     "unknown error",
     "[unknown error]",

@@ -215,7 +215,9 @@ pub(crate) fn is_about_files(message: &str) -> bool {
 /// Returns the most informative lines of a log or message, oldest first: the first and the last line about an error,
 /// each with the line before it that belongs to it. If there is no error, returns the last lines.
 pub(crate) fn telling_lines<'a>(lines: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
-    let lines: Vec<&str> = lines.map(str::trim).filter(|line| !line.is_empty()).collect();
+    // Rust prints a note about its backtrace after each panic.
+    let is_told = |line: &&str| !line.is_empty() && !line.starts_with("note: ");
+    let lines: Vec<&str> = lines.map(str::trim).filter(is_told).collect();
     let errors: Vec<usize> = (0..lines.len()).filter(|at| is_error_at(&lines, *at)).collect();
     let specific = || errors.iter().copied().find(|at| read(lines[*at]).is_some_and(|reading| reading.is_specific()));
     let (Some(first), Some(last)) = (specific().or(errors.first().copied()), errors.last().copied()) else {

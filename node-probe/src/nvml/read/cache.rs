@@ -61,9 +61,10 @@ impl Cache {
         self.0.borrow().get(&(function.name, function.field)).cloned()
     }
 
-    /// Stores a value, or the information that it is not supported. A failure is not stored, because the next call may work.
+    /// Stores a value, or the information that one GPU does not support it. A failure is not stored, because the next call
+    /// may work. Another GPU of the product may support what this GPU refuses.
     pub(in crate::nvml) fn keep(&self, function: Function, answer: Answer, error: Option<&NvmlError>) {
-        if error.is_some_and(|error| error.kind() != Kind::Absent) {
+        if error.is_some_and(|error| function.cached == Cached::ForProduct || error.kind() != Kind::Absent) {
             return;
         }
         // A value with all bits set, or a negative number, is a defect of one GPU and is not stored for other GPUs.
@@ -94,7 +95,7 @@ mod tests {
         keep("video", Err(NvmlError::NOT_SUPPORTED));
         keep("memory", Err(NvmlError::Code(999)));
         keep("graphics", Ok(u32::MAX));
-        assert_eq!((get("sm"), get("video")), (Some(Ok(1980)), Some(Err(NvmlError::NOT_SUPPORTED))));
+        assert_eq!((get("sm"), get("video")), (Some(Ok(1980)), None), "another GPU may support it");
         assert_eq!((get("memory"), get("graphics")), (None, None), "a failure and a defect are not kept");
     }
 }

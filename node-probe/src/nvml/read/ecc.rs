@@ -69,6 +69,10 @@ fn recovery_action(device: &Device<'_>, reader: &mut DeviceReader<'_>) -> Option
             (Ok(1), _) => return Some(RecoveryAction::GpuReset),
             (_, Ok(1)) => return Some(RecoveryAction::DrainAndReset),
             (Ok(0), Ok(0)) => return Some(RecoveryAction::None),
+            (Err(error), _) | (_, Err(error)) if error.kind() != Kind::Absent => {
+                field_values::noted(reader, Err(error), "recovery_action")?;
+                return None;
+            }
             _ => {}
         }
     }

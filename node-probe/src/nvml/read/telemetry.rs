@@ -97,7 +97,9 @@ fn performance_state(device: &Device<'_>, reader: &mut DeviceReader<'_>) -> Opti
 /// Reads the temperatures and limits that have their own NVML functions, and adds them to the values from fields.
 fn temperature(device: &Device<'_>, reader: &mut DeviceReader<'_>, fields: Temperature) -> Temperature {
     let mut celsius = |function: Function, field, call: &dyn Fn() -> Result<u32, WrapperError>| {
-        let value = reader.call(function, &[field], call).map(u32::cast_signed);
+        // All bits set is a defect, and not -1 degree.
+        let signed = |value: u32| if value == u32::MAX { i32::MAX } else { value.cast_signed() };
+        let value = reader.call(function, &[field], call).map(signed);
         reader.check_range(function.name, field, value, value_ranges::CELSIUS)
     };
     let now = "nvmlDeviceGetTemperature".into();

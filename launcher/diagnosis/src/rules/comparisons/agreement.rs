@@ -17,7 +17,7 @@ rules! {
             library.",
         means "Two sections of the report contain the same fact with different values, so that facts cannot be assigned to a \
             GPU with certainty.",
-        reads "inventory, telemetry, ecc, topology, mig, host.pci_gpus, host.container_runtime, kubernetes.runtime_version";
+        reads "inventory, telemetry, ecc, topology, mig, host.pci_gpus, host.container_runtime, kubernetes.runtime_version", depth 4;
     SAME_IDENTITY: "gpu-identity-ambiguous" Warning Driver NVML_DOC, "Several GPUs report the same identity",
         UpdateSoftware "Do not act on a single GPU of {node}: NVML reports the same identity for several GPUs. Check \
             the driver and the NVML library (a mock, a wrong library, an InfoROM written twice), then run the \

@@ -24,7 +24,7 @@ rules! {
         means "NVML lists a GPU, but the PCI bus does not show it with the nvidia driver: one of the two readings is wrong.",
         reads "inventory.gpus, host.pci_gpus";
     FILE_MISSING: "gpu-device-file-missing" Warning Driver DEBUG_DOC, "The device file of a GPU is missing in /dev",
-        UpdateSoftware "Create the device file on {node} (nvidia-modprobe -c NUMBER -u, with the number of the file), or restart the component that \
+        UpdateSoftware "Create the device file on {node} (nvidia-modprobe -c NUMBER, with the number of the file and without -u), or restart the component that \
             creates it. Containers cannot get the GPU without the device file.",
         means "NVML lists a GPU whose device file /dev/nvidiaN does not exist on the node.",
         reads "inventory.minor_number, host.device_nodes";

@@ -286,7 +286,9 @@ fn clock_reasons(node: &Node<'_>, gpu: &Gpu) -> Vec<String> {
     let known = clock_events::REASONS.iter().filter(|reason| mask & reason.bit != 0);
     let named: BTreeSet<&str> = known.map(|reason| reason.label).collect();
     let all_known = mask & !clock_events::REASONS.iter().fold(0, |all, reason| all | reason.bit) == 0;
-    let differ = texts != named && all_known && !texts.is_empty();
+    // An unknown name cannot be compared.
+    let is_known = |text: &&str| clock_events::REASONS.iter().any(|reason| reason.label == *text);
+    let differ = texts != named && all_known && !texts.is_empty() && texts.iter().all(is_known);
     let has_fault = mask & clock_events::FAULTS != 0;
     if differ || now.active.is_some_and(|active| active != has_fault) {
         return vec![format!("clock event reasons: the mask {mask:#x} does not match the named reasons")];

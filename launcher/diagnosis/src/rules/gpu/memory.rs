@@ -86,7 +86,7 @@ rules! {
         Watch "Look for Xid 48, 63, 94 or 95 of {gpu} in older logs. Reset {gpu} at the next drain of {node}.",
         means "The GPU counts memory errors that could not be corrected since the driver was loaded, and the log has \
             no Xid about them.",
-        reads "ecc.volatile";
+        reads "ecc.volatile", depth 1;
     STORM: "ecc-correctable-storm" Warning Hardware XID_DOC, "Very many corrected memory errors",
         Watch "No immediate action: corrected errors do not affect data. Watch {gpu} for row remaps, and run a \
             diagnostic at the next drain.",

@@ -276,6 +276,13 @@ const FAILED_IMEX: &str = "Repair the error of nvidia-imex on {node}, and start 
 const FAILED_FABRIC_MANAGER: &str = "Repair the error of Fabric Manager on {node}, and start nvidia-fabricmanager again: a further start \
      alone fails with the same error.";
 
+/// Words, in lower case, of errors of Fabric Manager, with the repair.
+const ERRORS: [(&str, &str); 2] = [("configure all", SWITCHES_FAIL), ("umad", LOAD_UMAD)];
+
+/// Action for a Fabric Manager that finds no management port of InfiniBand.
+const LOAD_UMAD: &str = "Load the module ib_umad on {node} (modprobe ib_umad, and /etc/modules-load.d for the next boots): Fabric Manager \
+     reaches the NVLink management ports of this board through its device files.";
+
 /// Action for a Fabric Manager that cannot configure the fabric.
 const SWITCHES_FAIL: &str = "Compare the NVSwitches and GPUs on the PCI bus with the board, and power-cycle {node} when it is drained. If the error \
      returns, the baseboard must be inspected.";
@@ -309,7 +316,8 @@ pub(super) fn fabric_manager(node: &Node<'_>) -> Option<Draft> {
     let draft = match error.filter(|_| fits.is_none_or(|(version, driver)| !service.differs(version, driver))) {
         Some(error) => {
             let (reason, advice) = of_error(error);
-            let repair = if error.to_lowercase().contains("configure all") { SWITCHES_FAIL } else { advice };
+            let error = error.to_lowercase();
+            let repair = ERRORS.iter().find(|(words, _)| error.contains(words)).map_or(advice, |(_, repair)| repair);
             let advice = format!("{FAILED_FABRIC_MANAGER} {repair}");
             Draft { reason: Some(reason), ..draft }.with_action(ActionCode::UpdateSoftware, advice.trim_end())
         }

@@ -168,7 +168,10 @@ fn link(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     // A firmware setting lowers NVML's maximum, but not the maximum that both ends of the link support.
     let both_ends = device.and_then(|device| device.max_generation).zip(slot.1).map(|(device, slot)| device.min(slot));
     let both_ends = both_ends.filter(|_| boards::is_bare_metal(node));
-    let (generation, most) = (pcie.generation?, at_most(pcie.max_generation?, slot.1).max(both_ends.unwrap_or(0)));
+    // The two readings are from different moments. A link that reached its generation in one of them is not slow.
+    let in_sysfs = device.and_then(|device| device.generation).unwrap_or(0);
+    let generation = pcie.generation?.max(in_sysfs);
+    let most = at_most(pcie.max_generation?, slot.1).max(both_ends.unwrap_or(0));
     let load = loaded(node, gpu)?;
     (generation < most && generation > 0)
         .then(|| Draft::on_gpu(GENERATION, gpu).with_evidence(format!("generation {generation} of {most} {load}")))

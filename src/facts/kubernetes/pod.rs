@@ -209,6 +209,8 @@ pub struct CapacityShortage {
     pub unhealthy: Option<String>,
     /// The node of the first of these GPUs.
     pub unhealthy_node: Option<String>,
+    /// Whether each GPU node is excluded for a reason other than its free resources.
+    pub all_excluded: bool,
     /// Number of requested GPUs that all GPU nodes have together.
     pub gpus_of_cluster: Option<u64>,
 }

@@ -47,6 +47,21 @@ pub(crate) fn is_name_of_service(name: &str) -> bool {
     SERVICES.iter().any(|service| name.starts_with(service))
 }
 
+/// Returns the pods and processes that compute on the GPUs of the node, without services.
+pub(crate) fn work(node: &Node<'_>) -> Vec<String> {
+    let all = node.processes().map(|section| section.processes.as_slice()).unwrap_or_default();
+    let computes =
+        all.iter().filter(|process| !is_service(process) && process.uses.iter().any(|one| one.kind == "compute"));
+    let mut names: Vec<String> = computes
+        .map(|process| match process.pod_uid.as_deref() {
+            Some(uid) => format!("pod {}", node.name_of_pod(uid)),
+            None => crate::evidence::process(process),
+        })
+        .collect();
+    names.dedup();
+    names
+}
+
 /// The reason why a process in state D is stuck.
 pub(crate) enum StuckReason<'a> {
     KernelEvent(&'a KernelEvent),

@@ -40,6 +40,9 @@ pub(crate) struct Draft {
     pub(crate) reason: Option<String>,
     /// Actions that `action` does not include, with their texts.
     pub(crate) further: Vec<(ActionCode, String)>,
+    /// A step that must be done before the reset or reboot of a plan, because the reset or reboot alone does not repair
+    /// the fault.
+    pub(crate) repair: Option<String>,
 }
 
 impl Draft {
@@ -61,6 +64,7 @@ impl Draft {
             return_if: None,
             reason: None,
             further: Vec::new(),
+            repair: None,
         }
     }
 
@@ -159,6 +163,10 @@ impl Draft {
     /// same fault, use [`Self::joined_with`].
     pub(crate) fn with_action(self, action: ActionCode, advice: impl Into<String>) -> Self {
         Self { action, advice: advice.into(), ..self }
+    }
+
+    pub(crate) fn with_repair(self, step: impl Into<String>) -> Self {
+        Self { repair: Some(step.into()), ..self }
     }
 
     /// Adds an action. If one action includes the other, only the first remains. Otherwise both remain.

@@ -140,6 +140,7 @@ impl Nodes<'_> {
             excluded,
             unhealthy: self.unhealthy(),
             unhealthy_node: self.unhealthy_node(),
+            all_excluded: self.open.is_empty(),
             gpus_of_cluster: self.gpus_of_cluster(),
         }
     }
@@ -314,6 +315,7 @@ impl Nodes<'_> {
             excluded: None,
             unhealthy: self.unhealthy(),
             unhealthy_node: self.unhealthy_node(),
+            all_excluded: self.open.is_empty(),
             gpus_of_cluster: self.gpus_of_cluster(),
         }
     }
@@ -434,7 +436,7 @@ impl Nodes<'_> {
         let best = self.nearest();
         let repair = self.open.iter().find(|candidate| self.would_fit_after_repair(candidate));
         let repair = repair.map(|candidate| repair_gpus(&candidate.node));
-        let mut changes: Vec<Change> = repair.into_iter().collect();
+        let mut changes: Vec<Change> = repair.into_iter().chain(self.reduce_other().map(Change::from)).collect();
         changes.extend(best.and_then(|best| self.free_more(best)).map(Change::from));
         changes.extend(self.lift_rejections());
         let lacks = |best: &Candidate| {
@@ -469,6 +471,29 @@ impl Nodes<'_> {
             let repaired = if is_gpu_resource(resource) { amount.free_of_capacity } else { amount.free };
             repaired >= *wanted
         })
+    }
+
+    /// Returns a smaller request of other resources than GPUs, if a node has enough free GPUs, and the pod requests more of
+    /// the other resources than this node has.
+    fn reduce_other(&self) -> Option<String> {
+        let large = |candidate: &&&Candidate| {
+            self.wanted.iter().all(|(resource, wanted)| {
+                let amount = free(candidate, resource);
+                if is_gpu_resource(resource) {
+                    amount.free >= *wanted
+                } else {
+                    amount.free >= *wanted || amount.allocatable < *wanted
+                }
+            })
+        };
+        let node = self.open.iter().find(large)?;
+        let less = self.wanted.iter().filter(|(resource, wanted)| free(node, resource).free < **wanted);
+        let less = less.map(|(resource, _)| (resource.clone(), free(node, resource).free));
+        Some(format!(
+            "request at most {}, so that the pod fits on {}, which has enough GPUs free",
+            listed(less),
+            node.node
+        ))
     }
 
     /// Returns the amount to free on a node, and the pod that uses the most of the resource.

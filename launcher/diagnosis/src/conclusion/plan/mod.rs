@@ -102,7 +102,7 @@ fn lets_work_end(node: &Node<'_>, draft: &Draft, drafts: &[Draft]) -> bool {
     };
     let is_suspect =
         |gpu: &Gpu| drafts.iter().any(|other| other.is_on(gpu) && other.rule.in_plan == InPlan::ResultsSuspect);
-    draft.severity == Severity::Critical
+    draft.severity >= Severity::Critical
         && wants_reset(draft)
         && node.gpus.iter().find(asks).is_some_and(|gpu| !is_suspect(gpu))
 }
@@ -203,9 +203,17 @@ fn is_precondition(draft: &Draft) -> bool {
     draft.severity > Severity::Info && only_adds_a_step && draft.rule.in_plan == InPlan::Precondition
 }
 
-/// Returns the steps that come before a reset or reboot, because the reset or reboot would apply a change.
-fn preconditions(drafts: &[Draft]) -> impl Iterator<Item = String> {
-    drafts.iter().filter(|draft| is_precondition(draft)).map(|draft| evidence::about(&draft.advice, &draft.label().1))
+/// Returns the steps that come before a reset or reboot: the reset or reboot would apply a change, or does not repair the
+/// fault without the step.
+fn preconditions(drafts: &[Draft]) -> Vec<String> {
+    let step = |draft: &Draft| {
+        let own = draft.repair.as_ref().filter(|_| draft.severity > Severity::Info);
+        let text = own.or_else(|| is_precondition(draft).then_some(&draft.advice))?;
+        Some(evidence::about(text, &draft.label().1))
+    };
+    let mut steps: Vec<String> = drafts.iter().filter_map(step).collect();
+    steps.dedup();
+    steps
 }
 
 /// Returns the steps that come first. A GPU needs the component after a reset, even if the GPU works without the

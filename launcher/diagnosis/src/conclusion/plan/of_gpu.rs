@@ -86,6 +86,8 @@ pub(super) fn of_gpu(node: &Node<'_>, gpu: &Gpu, drafts: &mut [Draft]) -> Option
         let starts_fabric =
             drafts.iter().any(|draft| is_first_step(draft) && draft.rule.in_plan == InPlan::StartsFabricManager);
         steps.extend(group.as_ref().and_then(|group| group.before.clone()).filter(|_| !starts_fabric));
+        let repairs = own().filter_map(|draft| draft.repair.clone());
+        steps.extend(repairs.filter(|step| !steps.contains(step)).collect::<Vec<_>>());
         let target = group.as_ref().map_or("{gpu}", |group| group.target.as_str());
         let together = group.as_ref().map_or("", |group| group.why);
         steps.push(match urgency {

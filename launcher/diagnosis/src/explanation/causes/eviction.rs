@@ -4,6 +4,7 @@
 
 use crate::explanation::causes::{Case, NOT_IDENTIFIED, end_quote, event_quote, start};
 use crate::explanation::types::{Cause, Certainty, Explanation};
+use crate::input::processes::waits_outside_driver;
 use crate::messages::phrases::{self, Part};
 use jiff::{SignedDuration, Timestamp};
 use syringe_core::classification::ActionCode;
@@ -595,7 +596,10 @@ fn stays_terminating(case: &Case<'_>) -> Option<Explanation> {
     let now = case.report?.taken_at?;
     let grace = SignedDuration::from_secs(case.pod.grace_seconds.unwrap_or(DEFAULT_GRACE));
     let late = now.duration_since(deleted).saturating_sub(grace);
-    if let Some(refusal) = case.events(&["FailedKillPod"]).next().filter(|_| late > SignedDuration::ZERO) {
+    // A process that waits for storage is the reason why the runtime cannot stop the container.
+    let waits = case.on_node.processes.iter().any(waits_outside_driver);
+    let refusal = case.events(&["FailedKillPod"]).next().filter(|_| late > SignedDuration::ZERO && !waits);
+    if let Some(refusal) = refusal {
         let what = format!(
             "its deletion was requested at {deleted:.0}, and the container runtime of its node cannot stop its containers ({} times)",
             refusal.count.max(1)

@@ -225,7 +225,8 @@ pub(super) fn doubts(case: &Case<'_>) -> Vec<Doubt> {
         related.map(|event| of_event(event, format!("{} reports {}", object_of(event), event.reason))).collect();
     // Once the pod has a node, the warnings of the scheduler are over.
     let is_over = |event: &&PodEvent| pod.node.is_some() && event.reason == "FailedScheduling";
-    let own = pod.events.iter().rev().filter(|event| event.warning && !event.is_ours() && !is_over(event)).filter(since);
+    let own =
+        pod.events.iter().rev().filter(|event| event.warning && !event.is_ours() && !is_over(event)).filter(since);
     doubts.extend(own.map(|event| of_event(event, format!("its newest warning is {}", event.reason))));
     if pod.phase == "Running" {
         let condition = |text: &String| Doubt {

@@ -401,8 +401,8 @@ fn has_no_request(case: &Case<'_>, end: &Termination<'_>) -> Option<Explanation>
 /// Maximum length of the name of a library.
 const MAX_LIBRARY: usize = 80;
 
-/// Maximum time between a crash in the kernel log and the end of the container.
-const WITH_ITS_END: SignedDuration = SignedDuration::from_secs(10);
+/// Maximum time between a crash in the kernel log and the end of the container. The kernel writes a core dump in between.
+const WITH_ITS_END: SignedDuration = SignedDuration::from_mins(1);
 
 /// Returns the library in which the program of a container crashed, with the kernel line. The line must name a process
 /// of the pod, or must be the only crash at that time.
@@ -759,16 +759,19 @@ fn doubtful(case: &Case<'_>, what: &str) -> Option<Explanation> {
     // The error in the log of a ready container has no effect that Kubernetes detects.
     let advice = phrase.map(|phrase| phrase.advice_for(message, case.node));
     let advice = match (advice, first.of_log) {
+        (Some(advice), true) if uses_no_gpu(case) => Some(advice),
         (Some(advice), true) => Some(format!("If the program makes no progress: {}", phrases::lowercased(&advice))),
         (None, true) => None,
         (advice, false) => advice.or(reading.map(|reading| reading.advice(case.node))),
     };
     let advice = advice.filter(|text| !text.is_empty());
-    let (cause, code) = match phrase.filter(|_| !first.of_log) {
+    let unused = first.of_log && uses_no_gpu(case);
+    let (cause, code) = match phrase.filter(|_| !first.of_log || unused) {
         Some(phrase) => (phrase.cause, phrase.code),
         None => (Cause::Unknown, ActionCode::Watch),
     };
-    let what = format!("{what}, but {source}{meaning}");
+    let note = if unused { "; no process of the pod uses its GPU" } else { "" };
+    let what = format!("{what}, but {source}{meaning}{note}");
     let certainty = if phrase.is_some() && !first.of_log { Certainty::Likely } else { Certainty::Possible };
     let lack = if case.pod.is_gpu_stack { injection::doubt(case, message) } else { None };
     let owners = owners::about([message.as_str()]).join(" ").replace("{node}", case.node);
@@ -780,6 +783,19 @@ fn doubtful(case: &Case<'_>, what: &str) -> Option<Explanation> {
             .with_evidence(doubts.iter().take(SHOWN_DOUBTS).map(|doubt| doubt.quote.clone()))
             .with_action(code, format!("{owners} {advice}").trim_start()),
     )
+}
+
+/// A program that has run for this time without its GPU does not use the GPU.
+const SHOULD_USE: SignedDuration = SignedDuration::from_mins(30);
+
+/// Returns whether no process of the pod uses the GPUs that the kubelet allocated to it. All processes must have been read.
+fn uses_no_gpu(case: &Case<'_>) -> bool {
+    let section = case.report.and_then(|report| Section::data_of(&report.sections.processes));
+    let is_read = section.is_some_and(|section| section.host_pid_namespace);
+    let started = case.pod.running().filter_map(|(_, since)| since).min();
+    let age = case.report.and_then(|report| report.taken_at).zip(started).map(|(now, since)| now.duration_since(since));
+    let uses_one = case.on_node.processes.iter().any(|process| !process.uses.is_empty());
+    is_read && !case.on_node.addresses.is_empty() && !uses_one && age.is_some_and(|age| age > SHOULD_USE)
 }
 
 /// Returns a text about the other pods of the same controller that do not run, because the running pod may wait for

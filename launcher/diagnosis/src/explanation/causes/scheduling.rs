@@ -205,6 +205,12 @@ fn no_node_fits(case: &Case<'_>, message: &str) -> Explanation {
     // If a node has room, no reason that was checked for each node excludes this node.
     let other: Vec<&str> =
         reasons.iter().map(String::as_str).filter(|reason| with_room.is_none() || !is_checked(reason)).collect();
+    // If another reason excludes each GPU node, a lack of GPUs is about nodes without GPUs.
+    let all_excluded = room.is_some_and(|room| room.all_excluded);
+    let lacks_gpus = |reason: &&str| reason.contains("Insufficient nvidia.com/");
+    let only_lack = other.iter().all(lacks_gpus);
+    let other: Vec<&str> =
+        other.into_iter().filter(|reason| only_lack || !all_excluded || !lacks_gpus(reason)).collect();
     let fit = phrases::known(Part::Scheduler, &if other.is_empty() { reasons.join("\n") } else { other.join("\n") });
     let never = room.is_some_and(|room| room.never_fits);
     let too_large = group_too_large(case, message);

@@ -515,9 +515,18 @@ const MAX_HANDLER: usize = 63;
 fn runtime_class(case: &Case<'_>, phrase: &Phrase) -> Option<String> {
     let about_runtime = phrase.findings.iter().any(|start| start.starts_with("runtime"));
     let class = case.pod.runtime_class.as_ref().filter(|_| about_runtime)?;
+    let host = case.report.and_then(|report| Section::data_of(&report.sections.host));
+    let runtime = host.and_then(|host| host.container_runtime.as_ref()).filter(|runtime| runtime.complete);
+    let names: Vec<String> =
+        runtime.into_iter().flat_map(|runtime| &runtime.handlers).map(|one| clean(&one.name, MAX_HANDLER)).collect();
+    let names = if names.is_empty() {
+        String::new()
+    } else {
+        format!("; the container runtime of {} has the handlers {}", case.node, names.join(", "))
+    };
     Some(match &case.pod.runtime_handler {
-        Some(handler) => format!("the pod's RuntimeClass {class} has the handler {handler}"),
-        None => format!("the pod's RuntimeClass is {class}"),
+        Some(handler) => format!("the pod's RuntimeClass {class} has the handler {handler}{names}"),
+        None => format!("the pod's RuntimeClass is {class}{names}"),
     })
 }
 

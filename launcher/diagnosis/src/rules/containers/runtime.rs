@@ -74,7 +74,9 @@ const SETTLING: SignedDuration = SignedDuration::from_mins(5);
 /// Returns a finding for each handler that cannot work. If there is none, returns findings about the configuration as a
 /// whole.
 pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
-    let Some(runtime) = of_node(node).filter(|_| node.listed().next().is_some() && !node.is_booting()) else {
+    let Some(runtime) =
+        of_node(node).filter(|_| node.listed().next().is_some() && !node.is_booting() && !node.is_passed_through())
+    else {
         return Vec::new();
     };
     let mut drafts: Vec<Draft> =

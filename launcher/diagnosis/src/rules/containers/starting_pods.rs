@@ -120,6 +120,7 @@ fn refusal(node: &Node<'_>, pod: &StartingPod) -> Option<String> {
     let (reason, message, count) = of_event.into_iter().chain(of_container).find(|(reason, message, _)| {
         let lower = message.to_lowercase();
         REASONS_OF_NODE.contains(reason)
+            || *reason == "FailedMount" && lower.contains("list of registered csi drivers")
             || REASONS_OF_EITHER.contains(reason) && WORDS_OF_RUNTIME.iter().any(|word| lower.contains(word))
     })?;
     // A requirement of the image, or another fault of the pod, is not a fault of the node.

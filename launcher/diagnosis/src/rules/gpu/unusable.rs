@@ -345,7 +345,8 @@ fn lacks_firmware(node: &Node<'_>, draft: &mut Draft) {
         "Install the GSP firmware of the driver {loaded} on {{node}} (the package of the driver contains the firmware), or boot a driver whose \
          firmware is installed. Then load the driver again. Without its firmware, the driver cannot start {{gpu}}."
     );
-    *draft = draft.clone().with_evidence(why).with_action(ActionCode::UpdateSoftware, advice);
+    let step = format!("Install the GSP firmware of the driver {loaded} on {{node}}.");
+    *draft = draft.clone().with_evidence(why).with_action(ActionCode::UpdateSoftware, advice).with_repair(step);
 }
 
 /// Words of the driver about a GPU in confidential-computing mode on a processor without this feature.

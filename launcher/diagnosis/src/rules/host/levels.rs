@@ -68,6 +68,9 @@ const MEMORY_PERCENT: u32 = 20;
 /// a checkpoint also keeps disks busy.
 const IO_PERCENT: u32 = 80;
 
+/// Services that start the containers of a node.
+const SERVICES: [&str; 4] = ["kubelet", "containerd", "crio", "dockerd"];
+
 /// Groups of processes of the services of a node.
 const OF_SERVICES: [&str; 3] = ["/system.slice/", "/init.scope", "/runtime.slice/"];
 
@@ -94,16 +97,17 @@ fn memory(node: &Node<'_>) -> Option<Draft> {
 /// Returns whether the kernel killed a process of a service of the node.
 fn is_of_service(event: &KernelEvent) -> bool {
     let group = event.details.get("task_memcg").map(String::as_str).unwrap_or_default();
-    OF_SERVICES.iter().any(|start| group.starts_with(start))
+    let is_named = event.process.as_deref().is_some_and(|name| SERVICES.contains(&name)) && !group.contains("kubepods");
+    is_named || OF_SERVICES.iter().any(|start| group.starts_with(start))
 }
 
 fn service_killed(node: &Node<'_>) -> Option<Draft> {
     let kills: Vec<&KernelEvent> = node.timeline.of_kind(Kind::OomKill).filter(|event| is_of_service(event)).collect();
     let groups: BTreeSet<String> =
         kills.iter().filter_map(|event| event.details.get("task_memcg")).map(|group| evidence::data(group)).collect();
-    let draft = Draft::on_node(SERVICE_KILLED)
-        .with_events(kills.iter().copied())
-        .with_evidence(format!("control group: {}", groups.into_iter().collect::<Vec<_>>().join(", ")));
+    let draft = Draft::on_node(SERVICE_KILLED).with_events(kills.iter().copied()).with_all_evidence(
+        (!groups.is_empty()).then(|| format!("control group: {}", groups.into_iter().collect::<Vec<_>>().join(", "))),
+    );
     (!kills.is_empty()).then(|| draft.aged_on_node(node, &kills))
 }
 
@@ -160,7 +164,10 @@ fn read_only(node: &Node<'_>, of: &FileSystem) -> Option<Draft> {
     let only_files = written.iter().all(|path| ["/tmp", "/var/log"].contains(&path.as_str()));
     let draft = Draft::on_node(READ_ONLY).with_evidence(format!("{}: mounted read-only", name(of)));
     let draft = match failing_disk(node) {
-        Some(event) => draft.with_evidence(evidence::kernel_line(event)).with_action(READ_ONLY.action, REPLACE_DISK),
+        Some(event) => draft
+            .with_evidence(evidence::kernel_line(event))
+            .with_action(READ_ONLY.action, REPLACE_DISK)
+            .with_repair("Replace the disk of {node} that failed."),
         None => draft,
     };
     Some(if only_files { draft.with_severity(Severity::Warning) } else { draft })

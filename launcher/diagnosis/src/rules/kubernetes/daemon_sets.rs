@@ -115,10 +115,20 @@ fn severity(node: &Node<'_>, set: &DaemonSetFacts) -> Severity {
     // The components after a broken component wait for that component.
     let waits = set.pod.is_some() && node.stack.broken.is_some();
     match set.role {
+        _ if is_vital(set) && set.pod.is_some() => Severity::Warning,
         role if role.is_of_stack() && has_gpus && !waits => Severity::Warning,
         DaemonSetRole::UsesGpus if has_gpus && set.pod.is_none() && set.refusal.is_none() => Severity::Warning,
         _ => Severity::Info,
     }
+}
+
+/// Parts of the names of DaemonSets without which pods of the node have no network or volumes.
+const VITAL: [&str; 10] =
+    ["kube-proxy", "csi", "calico", "cilium", "flannel", "aws-node", "azure-cni", "kube-router", "weave", "antrea"];
+
+/// Returns whether pods of the node need the pod of a DaemonSet.
+fn is_vital(set: &DaemonSetFacts) -> bool {
+    VITAL.iter().any(|part| set.name.contains(part)) && !set.name.contains("hubble")
 }
 
 fn missing(node: &Node<'_>, set: &DaemonSetFacts) -> Option<String> {

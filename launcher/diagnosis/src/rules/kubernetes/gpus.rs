@@ -335,6 +335,11 @@ fn counts(node: &Node<'_>) -> Option<Draft> {
             Draft::on_node(NONE_FOUND).with_evidence(highest.told())
         }
         _ if known == 0 => return None,
+        // Most GPUs of a machine do not vanish together: the label of the type is probably wrong.
+        Some(claim) if claim.is_physical && known * 2 < claim.count && on_pci == in_nvml => Draft::on_node(FEWER)
+            .with_severity(Severity::Warning)
+            .with_evidence(claim.told())
+            .with_action(ActionCode::Watch, OTHER_TYPE),
         Some(claim) => Draft::on_node(FEWER).with_evidence(claim.told()),
         None => contradicted(&claims, known)?,
     };
@@ -369,6 +374,10 @@ fn contradicted(claims: &[Expected], known: u32) -> Option<Draft> {
     };
     (!wrong.is_empty()).then_some(draft)
 }
+
+/// The action if the instance type has many more GPUs than all other sources.
+const OTHER_TYPE: &str = "Compare the label node.kubernetes.io/instance-type of {node} with the type of the machine at its provider. If the label is \
+     right, have the provider check the machine. Work on the GPUs that NVML lists may continue.";
 
 /// The action if only a label has the higher number: a GPU can have been lost before the last boot.
 const COUNT_FIRST: &str = "Find out how many GPUs {node} should have (BMC, inventory of the machines). If a GPU is \

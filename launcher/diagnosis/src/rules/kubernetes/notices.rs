@@ -4,8 +4,10 @@
 use crate::evidence;
 use crate::input::decisions;
 use crate::input::node::Node;
+use crate::input::processes;
 use crate::input::stack::pods;
 use crate::rule::{Draft, rules};
+use jiff::fmt::rfc2822;
 use jiff::{SignedDuration, Timestamp};
 use syringe_core::classification::{ActionCode, Severity};
 use syringe_core::facts::kubernetes::lifecycle::{Decision, DecisionKind};
@@ -20,10 +22,15 @@ rules! {
         Watch "Leave {node} to the system in the evidence until that system has finished. A reset or reboot at the same time can disrupt this repair.",
         means "A taint, label or annotation shows that a platform or a repair system drains, repairs or maintains the node now, or took the node out of service.",
         reads "kubernetes.decisions";
-    ANNOUNCED: "node-maintenance-announced" Info Driver None, "Maintenance or a repair of the node is announced",
+    ANNOUNCED: "node-maintenance-announced" Warning Driver None, "Maintenance or a repair of the node is announced",
         Watch "Start long jobs on other nodes, and let the jobs on {node} save their state before the time or event in the evidence.",
         means "A platform has announced maintenance of the node, or repairs nodes with a condition that this node has.",
         reads "kubernetes.decisions";
+    CORDONED: "node-cordoned" Info Driver None, "The node is cordoned and gets no new pods",
+        Watch "If nobody maintains {node} now, uncordon it (kubectl uncordon {node}). The annotations and events of the node can name who \
+            cordoned it.",
+        means "A person or program marked the node as unschedulable. Pods that run there continue.",
+        reads "kubernetes.taints, kubernetes.labels";
     STARTING: "node-startup-taint-remains" Warning Driver None, "A taint of a node that starts was not removed",
         Watch "Check the component that removes the taint in the evidence: its pod on {node} or its controller. Until then, no new pods without a \
             toleration for the taint get on {node}.",
@@ -115,7 +122,40 @@ fn decided(node: &Node<'_>) -> Vec<Draft> {
     let severity = if pods::is_settled(node) || !is_left { Severity::Warning } else { Severity::Info };
     let acting = acting.map(|draft| draft.with_severity(severity));
     let acting = if is_left { acting.map(|draft| draft.with_action(ActionCode::Watch, LEFT)) } else { acting };
-    acting.into_iter().chain(draft(ANNOUNCED, &announced)).collect()
+    // Work that runs into the announced time is lost.
+    let at = announced.iter().filter_map(|decision| decision.at.or_else(|| time_in(&decision.next))).min();
+    let work = processes::work(node);
+    let is_soon =
+        at.zip(node.now).is_some_and(|(at, now)| (SignedDuration::ZERO..SOON).contains(&at.duration_since(now)));
+    let announced = draft(ANNOUNCED, &announced).map(|draft| match is_soon && !work.is_empty() {
+        true => draft.with_evidence(format!("the GPUs are in use by {}", evidence::some(&work, NAMED))),
+        false => draft.with_severity(Severity::Info),
+    });
+    let cordoned = cordoned(node).filter(|_| acting.is_none());
+    acting.into_iter().chain(announced).chain(cordoned).collect()
+}
+
+/// Maintenance within this time ends work that runs now.
+const SOON: SignedDuration = SignedDuration::from_hours(24);
+/// Maximum number of programs in a line.
+const NAMED: usize = 3;
+
+/// Returns the time in a message with a date of RFC 2822: `Redeploy Scheduled: Sat, 21 Nov 2026 02:58:00 GMT`.
+fn time_in(message: &str) -> Option<Timestamp> {
+    const LENGTH: usize = "Sat, 21 Nov 2026 02:58:00 GMT".len();
+    let days = ["Mon, ", "Tue, ", "Wed, ", "Thu, ", "Fri, ", "Sat, ", "Sun, "];
+    let start = days.iter().find_map(|day| message.find(day))?;
+    let date = message.get(start..start + LENGTH)?;
+    rfc2822::DateTimeParser::new().parse_timestamp(date).ok()
+}
+
+/// Returns a finding about a cordoned node. Another finding reports a node that a system repairs or removes.
+fn cordoned(node: &Node<'_>) -> Option<Draft> {
+    let cluster = node.kubernetes;
+    let taint = cluster.taints.iter().find(|taint| taint.starts_with("node.kubernetes.io/unschedulable"))?;
+    let done = cluster.labels.driver_upgrade_state.as_deref() == Some("upgrade-done");
+    let done = done.then(|| "the label of the GPU Operator says that its upgrade of the driver is done".to_owned());
+    Some(Draft::on_node(CORDONED).with_evidence(format!("taint {}", evidence::name(taint))).with_all_evidence(done))
 }
 
 /// Compares the release in the label with the release in the name of the operating system.

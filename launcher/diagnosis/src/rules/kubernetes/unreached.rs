@@ -10,6 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::evidence;
 use crate::input::node::Node;
+use crate::input::processes;
 use crate::input::quoted_lines::{is_covered, quoted_line};
 use crate::input::stack::pods;
 use crate::messages::phrases;
@@ -61,7 +62,7 @@ rules! {
             machine, or delete the node.",
         means "The kubelet reports that its machine is shutting down, or the cloud reports that the machine is stopped.",
         reads "kubernetes.ready, kubernetes.conditions, kubernetes.taints";
-    LEAVING: "node-leaving" Info Driver None, "The node is being removed",
+    LEAVING: "node-leaving" Warning Driver None, "The node is being removed",
         None "No action: an autoscaler or an administrator is removing {node}. Until this has ended, do not repair \
             the node and do not return it to service.",
         means "The Node object is being deleted, or an autoscaler marked the node for removal.",
@@ -92,6 +93,11 @@ rules! {
         Watch "Find out why {node} reboots: read the end of the kernel log of each boot (journalctl -k -b -1, -b -2) and the hardware log (BMC). Do \
             not start long jobs there.",
         means "The kubelet reported several reboots of the node within a day.",
+        reads "kubernetes.warnings";
+    REBOOTED: "node-rebooted" Info Driver None, "The node rebooted",
+        Watch "If nobody planned the reboot of {node}, read its hardware log (BMC) and the journal of the boot before (`journalctl -b -1`). \
+            Programs that ran then have ended.",
+        means "An event within the last six hours reports a new boot of the node. The event does not contain the reason.",
         reads "kubernetes.warnings";
     FLAPS: "node-ready-flaps" Warning Driver None, "The node was not Ready several times within hours",
         Watch "Find out why the kubelet of {node} stops reporting: read `journalctl -u kubelet` at the times of the events (container runtime, load, disk, network \
@@ -165,14 +171,31 @@ const REMOVED_BY: [(&str, &str); 6] = [
 ];
 
 /// Returns the finding about a taint with which a system removes the node.
-fn leaving(rule: Rule, taint: &str) -> Draft {
-    let draft = Draft::on_node(rule).with_evidence(format!("taint {}", evidence::name(taint)));
-    match REMOVED_BY.iter().find(|(part, _)| taint.contains(part)) {
+fn leaving(node: &Node<'_>, rule: Rule, taint: &str) -> Draft {
+    let draft = with_work(node, Draft::on_node(rule)).with_evidence(format!("taint {}", evidence::name(taint)));
+    let draft = match REMOVED_BY.iter().find(|(part, _)| taint.contains(part)) {
         // A node that stays until an announced time is drained before this time.
         Some((_, advice)) if advice.starts_with("No ") => draft.with_action(ActionCode::None, *advice),
         Some((_, advice)) => draft.with_action(ActionCode::Watch, *advice),
         None => draft,
+    };
+    if draft.severity == Severity::Info {
+        return draft;
     }
+    let advice = format!("{SAVE_WORK} {}", draft.advice);
+    draft.with_action(ActionCode::Watch, advice)
+}
+
+/// Action for work on a node that goes away.
+const SAVE_WORK: &str = "Let the programs in the evidence save their state now: they end with {node}.";
+
+/// Adds the programs that end with the node. Without such programs, the finding is information.
+fn with_work(node: &Node<'_>, draft: Draft) -> Draft {
+    let work = processes::work(node);
+    if work.is_empty() {
+        return draft.with_severity(Severity::Info);
+    }
+    draft.with_evidence(format!("the GPUs are in use by {}", evidence::some(&work, NAMED)))
 }
 
 /// The next step for a machine without a node, selected by the first condition that is not true.
@@ -225,9 +248,10 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     if node.kubernetes.ready == Some(false) && up {
         drafts.push(not_ready(node));
     } else if let Some((taint, rule)) = taint(node).filter(|(_, rule)| rule.id == LEAVING.id) {
-        drafts.push(leaving(rule, taint));
+        drafts.push(leaving(node, rule, taint));
     } else if node.kubernetes.deleting {
-        drafts.push(Draft::on_node(LEAVING).with_evidence("the Node object is being deleted"));
+        let draft = with_work(node, Draft::on_node(LEAVING));
+        drafts.push(draft.with_evidence("the Node object is being deleted"));
     }
     // The finding about a node that is not Ready quotes all conditions.
     if node.kubernetes.ready != Some(false) {
@@ -260,6 +284,9 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
         let draft = || Draft::on_node(NOTICED).with_severity(severity).with_all_evidence(noticed.clone());
         let draft = || if is_grave { draft().with_action(ActionCode::Watch, GRAVE_ADVICE) } else { draft() };
         drafts.extend((!noticed.is_empty()).then(draft));
+        let reboots = warnings(node, |event| event.reason == "Rebooted" && is_younger(node, event, NOTICED_FOR));
+        let is_new = !reboots.is_empty() && !repeated.iter().any(|draft| draft.rule.id == REBOOTS.id);
+        drafts.extend(is_new.then(|| Draft::on_node(REBOOTED).with_all_evidence(reboots)));
         drafts.extend(repeated);
     }
     drafts

@@ -291,8 +291,8 @@ const SWITCHES_FAIL: &str = "Compare the NVSwitches and GPUs on the PCI bus with
 /// the NVSwitches are not on the PCI bus (HGX B200). For racks (GB200), Fabric Manager runs elsewhere.
 pub(super) fn fabric_manager(node: &Node<'_>) -> Option<Draft> {
     let (topology, host) = (node.topology()?, node.host()?);
-    // Fabric Manager cannot run without the driver.
-    if node.driver.is_broken() {
+    // Fabric Manager cannot run without the driver. The GPUs of virtual machines do not need it on their host.
+    if node.driver.is_broken() || node.is_passed_through() {
         return None;
     }
     let on_board = boards::of_node(node).and_then(|board| board.switches_of(boards::count(node)));

@@ -49,7 +49,7 @@ rules! {
         means "The GPU is not registered with the NVSwitch fabric. CUDA cannot initialize on it (error 802).",
         reads "topology.fabric, host.rdma_modules_missing", in_plan ComesFirst, depth 2;
     UNHEALTHY: "fabric-unhealthy" Critical Fabric FABRIC_DOC, "The fabric reports problems for the GPU",
-        CheckCabling "Drain {node}. Check its NVSwitch trays, cables and fabric configuration, then reset {gpu}.",
+        DrainAndReset "Drain {node}. Check its NVSwitch trays, cables and fabric configuration, then reset {gpu}.",
         means "The fabric reports a problem for the GPU: degraded bandwidth, a route, or its configuration.",
         reads "topology.fabric", depth 2;
     LIMITED: "fabric-limited" Warning Fabric FABRIC_DOC, "The fabric has limited capacity",
@@ -581,7 +581,8 @@ fn registration(node: &Node<'_>, gpu: &Gpu, fabric: &Fabric, switched: bool) -> 
     let evidence = |health: &str| format!("fabric health: {health} {issues}").trim_end().to_owned();
     match health.as_deref() {
         Some("unhealthy") => {
-            let draft = Draft::on_gpu(UNHEALTHY, gpu).with_evidence(evidence("unhealthy"));
+            let step = "Check the NVSwitches, the NVLink cables and the configuration of the fabric (NMX-Controller or Fabric Manager) of {node}.";
+            let draft = Draft::on_gpu(UNHEALTHY, gpu).with_evidence(evidence("unhealthy")).with_repair(step);
             Some(with_configuration(draft, fabric))
         }
         Some("limited_capacity") => {

@@ -427,6 +427,8 @@ const REPEATED_IOMMU: u64 = 3;
 const PASS_THROUGH: &str = "Drain {node}, add iommu=pt to its boot parameters (or switch the IOMMU off in the BIOS), and reboot it: the IOMMU \
      translates the addresses of {gpu}, and a reset of the GPU does not change this.";
 
+const BOOT_PARAMETER: &str = "Add iommu=pt to the boot parameters of {node}, or switch the IOMMU off in its BIOS.";
+
 /// Returns a finding about transfers by the GPU that the IOMMU blocked.
 fn iommu(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     let of_gpu = |event: &&KernelEvent| {
@@ -444,7 +446,7 @@ fn iommu(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     let draft = match translated {
         Some(domain) => {
             let line = format!("IOMMU domain of the GPU: {}", evidence::data(domain));
-            draft.with_evidence(line).with_action(ActionCode::DrainAndReboot, PASS_THROUGH)
+            draft.with_evidence(line).with_action(ActionCode::DrainAndReboot, PASS_THROUGH).with_repair(BOOT_PARAMETER)
         }
         None => draft,
     };

@@ -50,7 +50,8 @@ rules! {
         means "The kernel found an uncorrectable error of host memory. It ends the process that uses the damaged page with SIGBUS.",
         reads "xid: lines of the kernel", in_plan WorkContinues;
     STORAGE: "storage-error" Critical Hardware None, "A disk or a local file system reports errors",
-        Watch "Check the disk of {node} in the evidence (SMART, nvme), and replace it if the errors return. This is not a GPU fault.",
+        Watch "Check the disk of {node} in the evidence (SMART, nvme), and replace it if the check shows a fault or the errors return. This is \
+            not a GPU fault.",
         means "The kernel reported errors of a disk, an array or a local file system. Programs that use it fail or wait.",
         reads "xid: lines of the kernel", in_plan WorkContinues;
     REMOTE: "remote-storage-not-responding" Warning Application None, "A file server does not respond to the node",

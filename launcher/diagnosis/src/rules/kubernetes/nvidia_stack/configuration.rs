@@ -33,6 +33,9 @@ const MISMATCH: usize = 300;
 pub(super) fn not_deployed(node: &Node<'_>, evidence: &[String]) -> Option<Draft> {
     let cluster = node.kubernetes;
     let on_pci = node.host().is_some_and(|host| !host.pci_gpus.is_empty());
+    if is_turned_off(node) {
+        return None;
+    }
     let nothing_here = cluster
         .nvidia_pods
         .as_ref()
@@ -212,6 +215,18 @@ pub(super) fn runtime_restarted(node: &Node<'_>) -> Option<Draft> {
     )
 }
 
+/// Label with which all components of the GPU Operator are turned off on a node.
+const OPERANDS: &str = "operands";
+
+const OPERANDS_OFF: &str = "Remove the label nvidia.com/gpu.deploy.operands from {node}, if its GPUs are meant for pods: with the value false, the GPU \
+     Operator runs none of its components there, and removes their labels again.";
+
+/// Returns whether a label turns the device plugin, or all components, off on this node.
+pub(super) fn is_turned_off(node: &Node<'_>) -> bool {
+    let labels = &node.kubernetes.labels.deploy;
+    [OPERANDS, "device-plugin"].iter().any(|name| labels.get(*name).is_some_and(|value| value == "false"))
+}
+
 /// Start of the values with which the GPU Operator stops its components on a node while it changes the driver or the
 /// MIG layout.
 const PAUSED: &str = "paused-for-";
@@ -245,6 +260,11 @@ pub(super) fn why_no_plugin(node: &Node<'_>, draft: Draft) -> Draft {
     }
     let state = cluster.labels.driver_upgrade_state.as_deref().filter(|state| !["", "upgrade-done"].contains(state));
     let upgrading = state.map(|state| format!("label {UPGRADE_STATE}={}", evidence::data(state)));
+    if cluster.labels.deploy.get(OPERANDS).is_some_and(|value| value == "false") {
+        return draft
+            .with_evidence("label nvidia.com/gpu.deploy.operands=false")
+            .with_action(ActionCode::UpdateSoftware, OPERANDS_OFF);
+    }
     if let Some(value) = cluster.labels.deploy.get("device-plugin").filter(|value| *value != "true") {
         let (code, advice) = match value.starts_with(PAUSED) {
             true if upgrading.is_none() && is_left_paused(node, value) => (ActionCode::UpdateSoftware, RESUME),

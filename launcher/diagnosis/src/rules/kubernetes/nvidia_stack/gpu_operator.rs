@@ -12,7 +12,7 @@ use crate::rule::Draft;
 use crate::rules::kubernetes::nvidia_stack::rules::{MIG_MANAGER_STUCK, UPGRADE_STUCK, UPGRADE_WAITS};
 use crate::rules::kubernetes::stack_log;
 use syringe_core::classification::{ActionCode, Severity};
-use syringe_core::facts::kubernetes::node::Component;
+use syringe_core::facts::kubernetes::node::{Component, PodWarning};
 use syringe_core::facts::processes::GpuProcess;
 
 /// Maximum duration of a MIG change. The MIG manager waits five minutes for pods to terminate, and then resets the
@@ -125,11 +125,21 @@ pub(super) fn upgrade_stuck(node: &Node<'_>) -> Option<Draft> {
         "upgrade-required" => (pod.is_some() && age.is_none_or(|age| age >= UPGRADE)) || long(QUEUE),
         _ => long(UPGRADE),
     };
-    if !stuck {
+    let refused = refused_drain(node).filter(|_| state != "upgrade-done");
+    if !stuck && refused.is_none() {
         return None;
     }
     let mut draft = Draft::on_node(UPGRADE_STUCK).with_evidence(label);
     let mut advice = draft.advice.clone();
+    if let Some(event) = refused {
+        draft = draft.with_evidence(format!(
+            "event {} ({}): {}",
+            evidence::data(&event.reason),
+            evidence::times(u64::from(event.count)),
+            evidence::reason(&event.message)
+        ));
+        advice = format!("{DRAIN_REFUSED} {advice}");
+    }
     if let Some(failing_pod) = &pod {
         draft = draft.with_evidence(failing_pod.description());
         if let Some((line, phrase)) = stack_log::known_line(node, failing_pod.pod) {
@@ -145,6 +155,22 @@ pub(super) fn upgrade_stuck(node: &Node<'_>) -> Option<Draft> {
     let count = node.host().and_then(|host| host.driver.module_use_count).filter(|count| *count > 0);
     let count = count.map(|count| format!("the loaded nvidia module has a use count of {count}"));
     Some(draft.with_all_evidence(holders(node, |_| true)).with_all_evidence(count).with_action(action, advice))
+}
+
+/// Action for an upgrade whose drain fails.
+const DRAIN_REFUSED: &str = "The drain of {node} fails again and again: end the pod in the event, or change its PodDisruptionBudget so that it may be \
+     evicted.";
+
+/// Minimum number of failed drains at which an upgrade does not go on by itself.
+const DRAINS: u32 = 3;
+
+/// Returns the event of the operator about a drain that failed repeatedly.
+fn refused_drain<'n>(node: &Node<'n>) -> Option<&'n PodWarning> {
+    let of_drain = |event: &&PodWarning| {
+        let message = event.message.to_lowercase();
+        event.reason.contains("DriverUpgrade") && ["evict", "drain"].iter().any(|word| message.contains(word))
+    };
+    node.kubernetes.warnings.iter().filter(of_drain).find(|event| event.count >= DRAINS)
 }
 
 /// Returns a line with the processes that use GPUs or keep the modules in use, from those that `counts` selects.

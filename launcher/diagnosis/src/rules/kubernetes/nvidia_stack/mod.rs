@@ -61,6 +61,11 @@ pub(super) fn refine(node: &Node<'_>, drafts: &mut Vec<Draft>) {
     let broken = stack.broken.as_ref();
     let broken = broken.filter(|broken| !(upgrading && broken.component == BrokenComponent::Driver));
     let none_answers = node.answering().next().is_none();
+    // The validator waits for a plugin that a label turns off.
+    let off = configuration::is_turned_off(node) && !stack.advertises_gpus;
+    let broken = broken.filter(|broken| !(off && broken.component == BrokenComponent::Validator));
+    // GPUs that respond show that the driver works: its pod waits for something else.
+    let broken = broken.filter(|broken| none_answers || broken.stage != Stage::Driver || !waits_for_sandbox(broken));
     let is_absent =
         |draft: &&mut Draft| none_answers && draft.rule.about.is_driver() && draft.severity >= Severity::Critical;
     if let Some(draft) = drafts.iter_mut().find(is_absent) {
@@ -95,6 +100,11 @@ pub(super) fn refine(node: &Node<'_>, drafts: &mut Vec<Draft>) {
             }
         }
     }
+}
+
+/// Returns whether no container of the failing pod ever started, because the runtime could not create its sandbox.
+fn waits_for_sandbox(broken: &Broken<'_>) -> bool {
+    broken.failing_pod.pod.warning.as_ref().is_some_and(|event| event.reason == "FailedCreatePodSandBox")
 }
 
 /// Adds the state of the toolkit pod, which may show why the runtime is not configured.

@@ -272,6 +272,12 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
             }),
         warning("pcie-generation", "The PCIe link of GPU 1 stays at generation 1 under load.")
             .must(("pcie-generation-low", 1))
+            .node(|| {
+                let slow = l40s(2).telemetry(1, |gpu| gpu.pcie.generation = Some(1));
+                slow.topology(1, |gpu| gpu.pcie_path[0].generation = Some(1))
+            }),
+        healthy("pcie-generation-of-two-moments", "NVML read the link of GPU 1 before the load raised its generation.")
+            .must_not(ANY_WARNING)
             .node(|| l40s(2).telemetry(1, |gpu| gpu.pcie.generation = Some(1))),
         critical(
             "tray-not-registered",

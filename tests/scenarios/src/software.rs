@@ -340,7 +340,18 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
                     .driver_start_line("Hypervisor detected: KVM")
                     .driver_start_line("tsc: Marking TSC unstable due to check_tsc_sync_source failed")
             }),
+        healthy("cordoned-after-an-upgrade", "The upgrade of the driver is done, and the node is still cordoned.")
+            .must(finding("node-cordoned").severity(Info).evidence(["unschedulable", "upgrade of the driver is done"]))
+            .must_not(ANY_WARNING)
+            .cluster({
+                let mut cluster = cluster_with_gpus("gpu-l40s-9", 2);
+                cluster.taints = vec!["node.kubernetes.io/unschedulable:NoSchedule".to_owned()];
+                cluster.labels.driver_upgrade_state = text("upgrade-done");
+                cluster
+            })
+            .node(|| l40s(2)),
         healthy("events-of-one-reboot", "One reboot and its usual events are no fault.")
+            .must(finding("node-rebooted").severity(Info).evidence(["boot id: 59100e1b"]))
             .must_not(["node-reboots-repeatedly", "node-ready-flaps", "node-warnings"])
             .cluster(KubernetesFacts {
                 warnings: vec![

@@ -58,7 +58,12 @@ async fn with_logs(connection: &Connection, pods: Vec<(NvidiaPod, Option<String>
 /// Reads the log of a container of NVIDIA's software that does not start, for a report without this log.
 pub async fn log_of(connection: &Connection, pod: &NvidiaPod, container: &str) -> Option<StackLog> {
     let previous = pod.containers.iter().any(|one| one.name == container && waits(one));
-    let lines = pod_log::tail(connection, &pod.namespace, &pod.name, container, previous).await?;
+    let read = |previous| pod_log::tail(connection, &pod.namespace, &pod.name, container, previous);
+    let lines = match read(previous).await {
+        // The runtime may have removed the log of the last run.
+        None if previous => read(false).await?,
+        lines => lines?,
+    };
     Some(StackLog { pod_uid: pod.uid.clone(), container: container.to_owned(), lines, ..StackLog::default() })
 }
 

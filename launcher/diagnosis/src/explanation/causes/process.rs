@@ -757,15 +757,16 @@ fn doubtful(case: &Case<'_>, what: &str) -> Option<Explanation> {
         (None, None) => format!(": \"{}\"; {NOT_IDENTIFIED}", shapes::words_of(message)),
     };
     // The error in the log of a ready container has no effect that Kubernetes detects.
+    let lacks = phrase.is_some_and(|phrase| phrase.finds_no_gpu() || phrase.what.contains("does not find some CUDA"));
+    let unused = first.of_log && lacks && uses_no_gpu(case);
     let advice = phrase.map(|phrase| phrase.advice_for(message, case.node));
     let advice = match (advice, first.of_log) {
-        (Some(advice), true) if uses_no_gpu(case) => Some(advice),
+        (Some(advice), true) if unused => Some(advice),
         (Some(advice), true) => Some(format!("If the program makes no progress: {}", phrases::lowercased(&advice))),
         (None, true) => None,
         (advice, false) => advice.or(reading.map(|reading| reading.advice(case.node))),
     };
     let advice = advice.filter(|text| !text.is_empty());
-    let unused = first.of_log && uses_no_gpu(case);
     let (cause, code) = match phrase.filter(|_| !first.of_log || unused) {
         Some(phrase) => (phrase.cause, phrase.code),
         None => (Cause::Unknown, ActionCode::Watch),

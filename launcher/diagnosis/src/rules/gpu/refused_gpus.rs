@@ -43,7 +43,7 @@ pub(crate) fn refused_at_load(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
         if !names_modules && has_working_peer(node, gpu) {
             return Some(Draft::on_gpu(UNLIKE_PEERS, gpu).with_events(unsupported));
         }
-        let draft = wrong_driver(Draft::on_gpu(WRONG_DRIVER, gpu), &unsupported);
+        let draft = wrong_driver(node, Draft::on_gpu(WRONG_DRIVER, gpu), &unsupported);
         return Some(if is_legacy_card(node, gpu) { as_legacy_card(draft) } else { draft });
     }
     (!unmapped.is_empty()).then(|| Draft::on_gpu(NOT_MAPPED, gpu).with_events(unmapped))
@@ -84,7 +84,7 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
         node.timeline.of_kind(kind).filter(|event| event.pci_address.is_none() && event.gpu_index.is_none()).collect()
     };
     let (unsupported, unmapped) = (of(Kind::NotSupported), of(Kind::BarUnassigned));
-    let unsupported = (!unsupported.is_empty()).then(|| wrong_driver(Draft::on_node(WRONG_DRIVER), &unsupported));
+    let unsupported = (!unsupported.is_empty()).then(|| wrong_driver(node, Draft::on_node(WRONG_DRIVER), &unsupported));
     let unmapped = (!unmapped.is_empty()).then(|| Draft::on_node(NOT_MAPPED).with_events(unmapped));
     unsupported.into_iter().chain(unmapped).collect()
 }
@@ -106,12 +106,12 @@ pub(super) fn explain_absent_driver(node: &Node<'_>, drafts: &mut Vec<Draft>) {
     }
     for draft in drafts.iter_mut().filter(|draft| is_absent(draft)) {
         let evidence = std::mem::take(&mut draft.evidence);
-        *draft = wrong_driver(Draft::on_node(WRONG_DRIVER), &events).with_all_evidence(evidence);
+        *draft = wrong_driver(node, Draft::on_node(WRONG_DRIVER), &events).with_all_evidence(evidence);
     }
 }
 
 /// Adds the lines about an unsupported GPU, and the solution that these lines recommend.
-fn wrong_driver(draft: Draft, events: &[&KernelEvent]) -> Draft {
+fn wrong_driver(node: &Node<'_>, draft: Draft, events: &[&KernelEvent]) -> Draft {
     let why = events.iter().find_map(|event| event.sub_code.as_deref()).unwrap_or_default();
     let advice = match why {
         "needs_open_module" => {
@@ -124,6 +124,10 @@ fn wrong_driver(draft: Draft, events: &[&KernelEvent]) -> Draft {
         }
         "needs_legacy_driver" => {
             "Install the legacy driver that the kernel log of {node} names: the installed driver is too new for {gpu}."
+        }
+        // Another type of modules is no alternative to the open modules, which support all later GPUs.
+        _ if node.host().is_some_and(|host| host.driver.flavor.as_deref() == Some("open")) => {
+            "Install a newer driver branch on {node} that supports {gpu}: the installed version does not know this GPU."
         }
         _ => WRONG_DRIVER.advice,
     };

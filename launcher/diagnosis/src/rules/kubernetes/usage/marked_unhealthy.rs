@@ -20,7 +20,12 @@ pub(super) fn refine(node: &Node<'_>, drafts: &mut Vec<Draft>) {
     let Some(at) = drafts.iter().position(|draft| draft.rule.id == UNALLOCATABLE.id) else { return };
     if let Some(fault) = fault_of_withheld(node, drafts) {
         let counts = drafts[at].evidence.clone();
-        drafts[fault].evidence.extend(counts);
+        let draft = &mut drafts[fault];
+        draft.evidence.extend(counts);
+        // The plugin does not check again whether a GPU works.
+        if node.gpus.iter().any(|gpu| gpu.answers && draft.is_on(gpu)) {
+            draft.advice.push_str(RESTART_PLUGIN);
+        }
         drafts.remove(at);
         return;
     }
@@ -46,6 +51,9 @@ pub(super) fn refine(node: &Node<'_>, drafts: &mut Vec<Draft>) {
         drafts.push(draft.with_all_evidence(plugin(node)));
     }
 }
+
+/// Sentence about a GPU that responds and that the device plugin withholds.
+const RESTART_PLUGIN: &str = " Then restart the pod of the device plugin: it offers {gpu} again only after a restart.";
 
 /// Returns the position of the finding about the first GPU that is not allocatable, if each of these GPUs has a fault.
 /// These GPUs are the GPUs that do not respond, that are not registered, or that have severe faults.

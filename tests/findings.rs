@@ -1,4 +1,5 @@
-//! Generates `docs/findings.md` and `docs/checks.md` from the rules and a table, and tests that they are current.
+//! Generates `docs/findings.md` and `docs/checks.md` from the rules and a table. Tests that both are current, that
+//! the facts of each rule exist, and that each code of DCGM belongs to a finding.
 //!
 //! The table is `findings/checks.tsv`.
 //!

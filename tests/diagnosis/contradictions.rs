@@ -1,4 +1,5 @@
-//! Tests of findings about facts that contradict each other: labels, devices, MIG layouts, allocations, counters.
+//! Tests of findings about facts that contradict each other (labels, devices, MIG layouts, allocations, CDI kinds).
+//! Tests of repeated faults of one GPU, of PCIe error counters, and of IMEX.
 
 use diagnosis::diagnose;
 use diagnosis::finding::{Diagnosis, Finding, Urgency, Verdict};

@@ -508,6 +508,35 @@ fn an_iommu_fault_is_found_at_every_pci_function_in_every_form() {
     }
 }
 
+#[test]
+fn a_reset_does_not_repair_a_gpu_whose_addresses_the_iommu_translates() {
+    let blocked = |domain: &'static str| {
+        judged(&changed(H100, |value| {
+            let device = &mut value["sections"]["host"]["data"]["pci_gpus"][2];
+            device["iommu_domain"] = json!(domain);
+            let address = device["pci_address"]
+                .as_str()
+                .expect("an address")
+                .rsplitn(2, "0000:")
+                .next()
+                .expect("a part")
+                .to_owned();
+            for _ in 0..4 {
+                let fault = format!(
+                    "DMAR: [DMA Read NO_PASID] Request device [{address}] fault addr 0x7f000000 [fault reason 0x06] PTE Read access is not set"
+                );
+                kernel_line(value, &fault);
+            }
+        }))
+    };
+    for (domain, step) in [("DMA-FQ", true), ("identity", false)] {
+        let diagnosis = blocked(domain);
+        assert!(diagnosis.findings.iter().any(|finding| finding.id == "iommu-fault"), "{}", told(&diagnosis));
+        let steps = diagnosis.plan.iter().flat_map(|plan| &plan.steps).any(|step| step.contains("iommu=pt"));
+        assert_eq!(steps, step, "{domain}: {:?}", diagnosis.plan);
+    }
+}
+
 /// Sets the MIG layout of all GPUs, and offers their devices.
 fn mig(value: &mut Value, profiles: &[&str]) {
     let mut names = Vec::new();

@@ -1,4 +1,5 @@
-//! Tests of GPUs that the driver rejects, and of temperature limits, with data from a single source.
+//! Tests of GPUs that the driver rejects and that only the kernel log reports. Tests of the temperature margin with
+//! and without its threshold.
 
 use diagnosis::diagnose;
 use diagnosis::finding::{Diagnosis, Verdict};

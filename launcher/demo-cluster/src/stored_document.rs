@@ -1,4 +1,5 @@
-//! `output`: returns the output of node-probe for a command from a stored document, without parsing its sections.
+//! `output`: returns a stored document, without parsing its sections, as the output of a node-probe command that
+//! reads everything. Returns `None` if node-probe must replay the document.
 //!
 //! The replay of a complete document prints the same document with another source. Parsing and writing the document
 //! takes longer than all other steps of a probe of an archive.

@@ -1,4 +1,5 @@
-//! Tests of status requests to fake NCCL services: a current service, services that are too old, and hostile services.
+//! Tests of the choice of the process and port of a pod, and of status requests to fake NCCL services: a current
+//! service, services that are too old, and hostile services.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};

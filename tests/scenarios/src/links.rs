@@ -402,20 +402,6 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
                     .xid(when - seconds(1), 2, 62, UNKNOWN, "0000(0000) 00000000 00000000")
                     .xid(when, 2, 79, UNKNOWN, "GPU has fallen off the bus.")
             }),
-        critical("blocked-transfers-of-a-translated-gpu", "The IOMMU translates the addresses of GPU 2 and blocks its transfers.")
-            .must(finding("iommu-fault").gpu(2).evidence(["IOMMU domain of the GPU: DMA-FQ"]))
-            .must_not(["class:hardware"])
-            .node(|| {
-                let pci = h100(4).report.sections.topology.and_then(|section| section.data).and_then(|data| data.gpus[2].pci_address.clone());
-                let address = pci.expect("an address").sysfs().to_string();
-                let line = format!(
-                    "DMAR: [DMA Write NO_PASID] Request device [{}] fault addr 0x23f00000000 [fault reason 0x05] PTE Write access is not set",
-                    &address[5..]
-                );
-                (1..5)
-                    .fold(h100(4), |node, minute| node.kernel_line(ago(minutes(minute * 3)), &line))
-                    .host(|host| host.pci_gpus[2].iommu_domain = text("DMA-FQ"))
-            }),
         critical("network-card-not-started", "The firmware of a network card does not start.")
             .must(finding("nic-problem").evidence(["The firmware of the card did not start"]))
             .must_not(["network-card-without-driver", "severity:fatal"])

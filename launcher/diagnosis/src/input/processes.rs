@@ -1,6 +1,6 @@
-//! `is_service`: whether a process is a service of the node. `stuck`, `stuck_on`, `stuck_reason`,
-//! `waits_outside_driver`: GPU processes in state D, and why they wait. `tasks_of_host`: blocked threads of disks and
-//! file systems.
+//! `is_service`, `is_name_of_service`: whether a process or a name is a service of the node. `work`: the pods and
+//! processes that compute on the GPUs. `stuck`, `stuck_on`, `stuck_reason`, `waits_outside_driver`: GPU processes in
+//! state D, and why they wait. `tasks_of_host`: blocked threads of disks and file systems.
 
 use jiff::SignedDuration;
 

@@ -1,6 +1,7 @@
-//! Functions about the conditions of a node. `is_ready`, `is_silent`, `is_cordoned`, `why_not_ready`: the state of the
-//! node. `conditions`: all conditions. `unhealthy_conditions`, `gpu_conditions`, `pressure`: the conditions that report
-//! a fault, a GPU or pressure.
+//! Functions about the conditions of a node. `is_ready`, `ready_since`, `is_silent`, `is_cordoned`, `why_not_ready`:
+//! the state of the node. `conditions`: all conditions. `unhealthy_conditions`, `unhealthy_gpu_conditions`,
+//! `gpu_conditions`: the conditions that report a fault, of the node or of its GPUs. `pressure`: the pressure
+//! conditions.
 
 use std::collections::BTreeMap;
 

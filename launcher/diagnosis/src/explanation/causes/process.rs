@@ -1,6 +1,7 @@
-//! Causes in the memory, the processes and the exit codes of a pod. `out_of_memory`, `stuck`, `zombie`,
-//! `limited_by_its_container`, `program_ended`: explain a failed or hanging program. `no_problem`: explains pods that
-//! have no problem, or only a finding or message that may concern them.
+//! Causes in the memory, the processes and the exit codes of a pod. `out_of_memory`, `damaged_host_memory`, `stuck`,
+//! `possibly_stuck`, `stopped`, `zombie`, `ends_without_error`, `limited_by_its_container`, `program_ended`: explain
+//! a failed or hanging program. `no_problem`: explains pods that have no problem, or only a finding or message that
+//! may concern them.
 
 use jiff::SignedDuration;
 
@@ -767,7 +768,7 @@ fn doubtful(case: &Case<'_>, what: &str) -> Option<Explanation> {
         (advice, false) => advice.or(reading.map(|reading| reading.advice(case.node))),
     };
     let advice = advice.filter(|text| !text.is_empty());
-    let (cause, code) = match phrase.filter(|_| !first.of_log || unused) {
+    let (cause, code) = match phrase.filter(|_| !first.of_log) {
         Some(phrase) => (phrase.cause, phrase.code),
         None => (Cause::Unknown, ActionCode::Watch),
     };

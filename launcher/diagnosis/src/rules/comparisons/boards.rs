@@ -1,5 +1,5 @@
-//! Rules that compare a node with the board of its product: number of GPUs and NVSwitches, fabric, number and speed of
-//! the NVLinks. `refine`: lowers findings about the registration of GPUs if an NVSwitch is missing.
+//! Rules that compare a node with the board of its product: number of GPUs and NVSwitches, fabric, number and speed
+//! of the NVLinks. `refine`: lowers the severity of findings about the fabric if an NVSwitch is missing.
 //!
 //! These rules find faults that all GPUs of a node have. Other faults are found by comparing the GPUs with each other
 //! (`peers`).

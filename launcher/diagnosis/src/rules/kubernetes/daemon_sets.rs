@@ -24,8 +24,8 @@ rules! {
     NOT_READY: "daemonset-pod-not-ready" Warning Driver None, "The pod of a DaemonSet on the node is not ready",
         Watch "Correct the cause that the evidence shows on {node}. To see all events of the pod, run `kubectl \
             describe pod`.",
-        means "A DaemonSet has a pod on the node that does not become ready. The finding is a warning for GPU software, and \
-            informational for other software.",
+        means "A DaemonSet has a pod on the node that does not become ready. The finding is a warning for GPU software and for network \
+            and storage plugins, and informational for other software.",
         reads "kubernetes.daemon_sets", depth 3;
 }
 

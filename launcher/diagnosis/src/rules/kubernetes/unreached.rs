@@ -182,7 +182,8 @@ fn leaving(node: &Node<'_>, rule: Rule, taint: &str) -> Draft {
     if draft.severity == Severity::Info {
         return draft;
     }
-    let advice = format!("{SAVE_WORK} {}", draft.advice);
+    let other = draft.advice.trim_start_matches("No action: ").trim_start_matches("No repair: ");
+    let advice = format!("{SAVE_WORK} {}", evidence::capitalized(other));
     draft.with_action(ActionCode::Watch, advice)
 }
 
@@ -442,7 +443,7 @@ fn not_ready(node: &Node<'_>) -> Draft {
         .rfind(|warning| is_young(node, warning.last))
         .and_then(|warning| evidence::ago(pods::time_of_api(node), warning.last));
     let severity = match () {
-        () if joins => Severity::Info,
+        () if joins || rule.id == LEAVING.id && processes::work(node).is_empty() => Severity::Info,
         () if reboot.is_some() => Severity::Warning,
         // If a probe ran, the kubelet works again or never stopped.
         () if node.host().is_some() => Severity::Warning,

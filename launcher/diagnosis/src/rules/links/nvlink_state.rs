@@ -51,7 +51,7 @@ rules! {
     UNHEALTHY: "fabric-unhealthy" Critical Fabric FABRIC_DOC, "The fabric reports problems for the GPU",
         DrainAndReset "Drain {node}. Check its NVSwitch trays, cables and fabric configuration, then reset {gpu}.",
         means "The fabric reports a problem for the GPU: degraded bandwidth, a route, or its configuration.",
-        reads "topology.fabric", depth 2;
+        reads "topology.fabric", in_plan WorkContinues, depth 2;
     LIMITED: "fabric-limited" Warning Fabric FABRIC_DOC, "The fabric has limited capacity",
         CheckCabling "Check the NVLinks of {gpu} on {node} at the next maintenance. The bandwidth is reduced.",
         means "The fabric works, but with reduced capacity.",

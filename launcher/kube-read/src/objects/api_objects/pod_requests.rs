@@ -1,4 +1,5 @@
-//! `PodRequests`: a pod in a list of all pods of the cluster, with only its requests and its node.
+//! `PodRequests`: a pod in a list of all pods of the cluster, with its identity, owners, phase, node and the
+//! resources of its containers.
 
 use prost::Message;
 use serde::Deserialize;

@@ -476,8 +476,8 @@ pub(crate) fn not_ready(case: &Case<'_>) -> Option<Explanation> {
             .with_action(
                 known.as_ref().map_or(ActionCode::Watch, |(code, _)| *code),
                 match (known, answer) {
-                    (Some((_, advice)), _) => format!("{advice} The log of the program: {logs}"),
-                    (None, Some((_, advice))) => format!("{advice} The log of the program: {logs}"),
+                    (Some((_, advice)), _) => format!("{advice} See the log of the program ({logs})."),
+                    (None, Some((_, advice))) => format!("{advice} See the log of the program ({logs})."),
                     (None, None) => {
                         format!("Check its readiness probe, and why the program does not respond ({logs}).")
                     }

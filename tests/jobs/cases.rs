@@ -2,8 +2,6 @@
 //!
 //! In the second case, the same fact must not lead to the name of a pod.
 
-use std::time::{Duration, Instant};
-
 use archive::ContainerLog;
 use demo_cluster::{Fixture, NodeFixture, workloads_of};
 use k8s_openapi::api::core::v1::Pod;
@@ -19,8 +17,6 @@ use crate::tools::Bench;
 const PODS: usize = 64;
 /// Maximum size of an answer, in bytes: 3,000 tokens.
 const MOST_BYTES: usize = 10_000;
-/// Maximum time of an answer.
-const MOST_TIME: Duration = Duration::from_secs(15);
 const NAMESPACE: &str = "workloads";
 
 /// The nodes and pods of the cluster.
@@ -443,11 +439,9 @@ async fn the_pod_that_differs_is_named_and_its_twin_is_not() {
         (case.change)(&mut world);
         let flags: &[&str] = if case.name.starts_with("NCCL") { &["--ask-nccl"] } else { &[] };
         let bench = world.bench_with(flags).await;
-        let began = Instant::now();
         let answer = bench.ask("explain_gpu_pod", json!({"pod": "job/train", "namespace": NAMESPACE})).await;
-        let (time, text) = (began.elapsed(), answer.to_string());
+        let text = answer.to_string();
         assert!(text.len() <= MOST_BYTES, "{}: {} bytes: {answer:#}", case.name, text.len());
-        assert!(time <= MOST_TIME, "{}: {time:?}", case.name);
         assert_eq!(answer["state"], case.state, "{}: {answer:#}", case.name);
         let first = &answer["suspects"][0];
         let named = first["members"][0]["rank"].as_str().zip(first["because"].as_str());

@@ -514,13 +514,8 @@ fn a_reset_does_not_repair_a_gpu_whose_addresses_the_iommu_translates() {
         judged(&changed(H100, |value| {
             let device = &mut value["sections"]["host"]["data"]["pci_gpus"][2];
             device["iommu_domain"] = json!(domain);
-            let address = device["pci_address"]
-                .as_str()
-                .expect("an address")
-                .rsplitn(2, "0000:")
-                .next()
-                .expect("a part")
-                .to_owned();
+            let address =
+                device["pci_address"].as_str().expect("an address").rsplit("0000:").next().expect("a part").to_owned();
             for _ in 0..4 {
                 let fault = format!(
                     "DMAR: [DMA Read NO_PASID] Request device [{address}] fault addr 0x7f000000 [fault reason 0x06] PTE Read access is not set"

@@ -18,9 +18,7 @@ async fn the_exit_status_says_what_was_found() {
     for (words, status) in [
         (&["nodes"][..], 0),
         (&["ecc", "gpu-1"], 0),
-        // A pending row remap can wait until the jobs have ended.
-        (&["ecc", "gpu-2"], 0),
-        (&["ecc", "gpu-2", "--fail-on", "warning"], 1),
+        (&["ecc", "gpu-2"], 1),
         (&["diagnose", "gpu-3"], 1),
         (&["diagnose", "gpu-2", "--fail-on", "fatal"], 0),
         (&["diagnose", "gpu-3", "--fail-on", "fatal"], 1),

@@ -87,20 +87,13 @@ fn contradicted(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     Some(if rests.is_some() { draft.with_severity(Severity::Info) } else { draft })
 }
 
-/// Joins the recommendation with the most severe finding about the same GPU, if that finding is at least critical, or
-/// recommends the same action and needs no haste.
+/// Joins the recommendation with the most severe finding about the same GPU, if that finding is at least critical.
 pub(super) fn refine(node: &Node<'_>, drafts: &mut Vec<Draft>) {
     let is_recommendation = |draft: &Draft| RULES.contains(&draft.rule) && draft.rule.id != CONTRADICTED.id;
     for gpu in &node.gpus {
         let Some(at) = drafts.iter().position(|draft| is_recommendation(draft) && draft.is_on(gpu)) else { continue };
         let recommendation = drafts.remove(at);
-        // A GPU with a pending repair of its memory may finish its work first, as the driver recommends.
-        let least = match recommendation.rule.in_plan {
-            InPlan::WorkContinues => Severity::Warning,
-            _ => Severity::Critical,
-        };
-        let is_repair = |draft: &Draft| draft.severity >= Severity::Critical || draft.action == recommendation.action;
-        let is_severe = |draft: &&mut Draft| draft.is_on(gpu) && draft.severity >= least && is_repair(draft);
+        let is_severe = |draft: &&mut Draft| draft.is_on(gpu) && draft.severity >= Severity::Critical;
         match drafts.iter_mut().filter(is_severe).max_by_key(|draft| draft.severity) {
             Some(draft) => join(draft, recommendation),
             None => drafts.push(recommendation),
@@ -112,7 +105,9 @@ pub(super) fn refine(node: &Node<'_>, drafts: &mut Vec<Draft>) {
 fn join(draft: &mut Draft, recommendation: Draft) {
     let words = recommendation.evidence.join(", ");
     let mut joined = draft.clone().with_evidence(format!("{words} (recommended by the driver)"));
-    if recommendation.rule.in_plan == InPlan::WorkContinues && joined.rule.in_plan == InPlan::None {
+    // The driver lets work finish before this reset. It does not know about other actions.
+    let is_same = joined.action == recommendation.action && joined.rule.in_plan == InPlan::None;
+    if is_same && recommendation.rule.in_plan == InPlan::WorkContinues {
         joined.rule.in_plan = InPlan::WorkContinues;
     }
     *draft = joined.joined_with(recommendation.action, recommendation.advice);

@@ -49,7 +49,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
                     node.xid(ago(minutes(10 * round + 4)), 1, 31, &process, &message)
                 })
             }),
-        warning("mps-server-fault", "A client of MPS caused a fault, and all clients of the GPU ended.")
+        warning_for_pods("mps-server-fault", "A client of MPS caused a fault, and all clients of the GPU ended.")
             .must(("mps-server-fault", 0))
             .must_not(["application-fault", "class:hardware"])
             .node(|| {

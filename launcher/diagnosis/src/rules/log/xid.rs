@@ -33,7 +33,7 @@ rules! {
         RestartPod "Restart the pods that use {gpu} of {node} through MPS: the fault of one client ends the MPS server and all its clients. Find \
             the client with the first CUDA error in the logs of these pods. Nothing indicates a fault of the GPU.",
         means "The Xid names the server of MPS, which runs the work of several programs. One of them caused the fault, and all of them ended.",
-        reads "xid: 13, 31, 43 and others";
+        reads "xid: 13, 31, 43 and others", about Workload;
     KILLED: "application-killed" Info Application XID_DOC, "A process on the GPU was killed or crashed",
         RestartPod "Find out why the process ended (memory limit, crash). Nothing indicates a fault of {gpu} of \
             {node}.",

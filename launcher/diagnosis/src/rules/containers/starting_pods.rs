@@ -99,13 +99,10 @@ pub(super) fn refine(drafts: &mut Vec<Draft>) {
     }
 }
 
-/// Returns whether a message is about an image or an object that only this pod names.
-fn lacks_own_object(message: &str) -> bool {
+/// Returns whether a message is about an image that the pod itself names.
+fn lacks_own_image(message: &str) -> bool {
     let lower = message.to_lowercase();
-    let of_image = lower.contains("failed to pull image") && !lower.contains("sandbox image");
-    let of_network = lower.contains("network-attachment-definition")
-        && (lower.contains("not found") || lower.contains("cannot find"));
-    of_image || of_network
+    lower.contains("failed to pull image") && !lower.contains("sandbox image")
 }
 
 /// Returns why the node cannot start a pod, if the pod has waited for a long time and a component of the node is the
@@ -125,7 +122,7 @@ fn refusal(node: &Node<'_>, pod: &StartingPod) -> Option<String> {
     })?;
     // A requirement of the image, or another fault of the pod, is not a fault of the node.
     let of_pod = |phrase: &Phrase| phrase.needs_newer_cuda() || phrase.is_of_application();
-    if phrases::known(Part::Start, message).is_some_and(of_pod) || lacks_own_object(message) {
+    if phrases::known(Part::Start, message).is_some_and(of_pod) || lacks_own_image(message) {
         return None;
     }
     let times = if count > 1 { format!(" ({})", evidence::times(u64::from(count))) } else { String::new() };

@@ -119,10 +119,12 @@ impl Service {
         (written.duration_since(booted) > -TOLERANCE).then_some(log)
     }
 
-    /// Returns whether NVIDIA does not support this version with the driver.
-    fn differs(&self, version: &str, driver: &str) -> bool {
-        let branch = |version: &str| version.split('.').next().unwrap_or_default().to_owned();
-        if self.needs_whole_version { version != driver } else { branch(version) != branch(driver) }
+    /// Returns the version in this log and the version of the loaded driver, if NVIDIA does not support them together.
+    fn other_version<'a>(&self, node: &Node<'a>, log: &'a ServiceLog) -> Option<(&'a str, &'a str)> {
+        let branch = |version: &'a str| version.split('.').next().unwrap_or_default();
+        let (version, driver) = log.version.as_deref().zip(node.host()?.driver.loaded.as_deref())?;
+        let differs = if self.needs_whole_version { version != driver } else { branch(version) != branch(driver) };
+        differs.then_some((version, driver))
     }
 }
 
@@ -203,13 +205,12 @@ fn error_of(log: &ServiceLog) -> Option<String> {
 /// Finds a service whose log names another version than the driver. The log must be newer than the running process,
 /// because an older log may remain from an earlier installation.
 fn version(node: &Node<'_>, service: &Service) -> Option<Draft> {
-    let driver = node.host()?.driver.loaded.as_deref()?;
     let log = service.log(node)?;
-    let version = log.version.as_deref()?;
+    let (version, driver) = service.other_version(node, log)?;
     let is_running = service.is_running(node) == Some(true);
     let started = started(node, service.process).or(if is_running { node.booted() } else { None })?;
     let is_of_process = log.written_at?.duration_since(started) > -TOLERANCE;
-    (is_of_process && service.differs(version, driver)).then(|| {
+    is_of_process.then(|| {
         let (version, driver) = (evidence::data(version), evidence::data(driver));
         let line = format!("{} {version}, driver {driver} (/var/log/{}.log)", service.name, service.log);
         Draft::on_node(VERSION).with_evidence(line).with_all_evidence(error_of(log))
@@ -243,7 +244,6 @@ fn imex(node: &Node<'_>) -> Option<Draft> {
     let cliques = node.topology()?.gpus.iter().filter_map(|gpu| gpu.fabric.as_ref());
     let of_rack = cliques.filter(|fabric| fabric.cluster_uuid.is_some() && fabric.state == "completed").count();
     let line = format!("{} in the fabric of a cluster; nvidia-imex is not running", evidence::count(of_rack, "GPU"));
-    let draft = || Draft::on_node(NO_IMEX).with_evidence(line).with_all_evidence(last_start(node, IMEX));
     if of_rack == 0 || node.host()?.daemons.imex != Some(false) {
         return None;
     }
@@ -251,21 +251,22 @@ fn imex(node: &Node<'_>) -> Option<Draft> {
     let log = Service::of(IMEX).and_then(|service| service.log_of_this_boot(node));
     let log = log.filter(|log| is_enabled || log.starts >= MANY_STARTS);
     let error = log.and_then(|log| log.last_error.as_deref());
+    let draft = Draft::on_node(NO_IMEX).with_evidence(line).with_all_evidence(last_start(node, IMEX));
     Some(match error {
-        None => draft().with_severity(Severity::Info),
-        Some(error) => {
-            let (reason, advice) = of_error(error);
-            let advice = format!("{FAILED_IMEX} {advice}");
-            Draft { reason: Some(reason), ..draft() }.with_action(ActionCode::UpdateSoftware, advice.trim_end())
-        }
+        None => draft.with_severity(Severity::Info),
+        Some(error) => with_error(draft, FAILED_IMEX, error),
     })
 }
 
-/// Returns the reason and the repair for the last error of a service that does not run.
-fn of_error(error: &str) -> (String, &'static str) {
+/// Adds the reason and the repair of the last error of a service that does not run.
+fn with_error(draft: Draft, intro: &str, error: &str) -> Draft {
     let reading = shapes::read(error);
-    let advice = reading.as_ref().map(|reading| reading.advice).unwrap_or_default();
-    (reading.map_or_else(|| shapes::words_of(error), |reading| reading.quoted()), advice)
+    let lower = error.to_lowercase();
+    let known = ERRORS.iter().find(|(words, _)| lower.contains(words)).map(|(_, repair)| *repair);
+    let repair = known.or(reading.as_ref().map(|reading| reading.advice)).unwrap_or_default();
+    let reason = reading.map_or_else(|| shapes::words_of(error), |reading| reading.quoted());
+    let advice = format!("{intro} {repair}");
+    Draft { reason: Some(reason), ..draft }.with_action(ActionCode::UpdateSoftware, advice.trim_end())
 }
 
 /// Action for an IMEX service that is enabled and ended with an error.
@@ -309,18 +310,9 @@ pub(super) fn fabric_manager(node: &Node<'_>) -> Option<Draft> {
     let draft = Draft::on_node(NO_FABRIC_MANAGER).with_evidence(format!("{switches}; nv-fabricmanager is not running"));
     let draft = draft.with_all_evidence(last_start(node, FABRIC_MANAGER));
     let service = Service::of(FABRIC_MANAGER)?;
-    let log = service.log_of_this_boot(node);
-    let driver = host.driver.loaded.as_deref();
-    let fits = log.and_then(|log| log.version.as_deref()).zip(driver);
-    let error = log.and_then(|log| log.last_error.as_deref());
-    let draft = match error.filter(|_| fits.is_none_or(|(version, driver)| !service.differs(version, driver))) {
-        Some(error) => {
-            let (reason, advice) = of_error(error);
-            let error = error.to_lowercase();
-            let repair = ERRORS.iter().find(|(words, _)| error.contains(words)).map_or(advice, |(_, repair)| repair);
-            let advice = format!("{FAILED_FABRIC_MANAGER} {repair}");
-            Draft { reason: Some(reason), ..draft }.with_action(ActionCode::UpdateSoftware, advice.trim_end())
-        }
+    let log = service.log_of_this_boot(node).filter(|log| service.other_version(node, log).is_none());
+    let draft = match log.and_then(|log| log.last_error.as_deref()) {
+        Some(error) => with_error(draft, FAILED_FABRIC_MANAGER, error),
         None => draft,
     };
     Some(if registered {
@@ -338,9 +330,7 @@ pub(super) fn fabric_manager(node: &Node<'_>) -> Option<Draft> {
 fn last_start(node: &Node<'_>, process: &str) -> Vec<String> {
     let Some(service) = Service::of(process) else { return Vec::new() };
     let Some(log) = service.log_of_this_boot(node) else { return Vec::new() };
-    let driver = node.host().and_then(|host| host.driver.loaded.as_deref());
-    let other = log.version.as_deref().zip(driver).filter(|(version, driver)| service.differs(version, driver));
-    let other = other.map(|(version, driver)| {
+    let other = service.other_version(node, log).map(|(version, driver)| {
         format!("its last start was version {}, the driver is {}", evidence::data(version), evidence::data(driver))
     });
     let starts = (log.starts >= MANY_STARTS).then(|| format!("{} starts within two days", log.starts));

@@ -52,15 +52,27 @@ pub(crate) fn work(node: &Node<'_>) -> Vec<String> {
     let all = node.processes().map(|section| section.processes.as_slice()).unwrap_or_default();
     let computes =
         all.iter().filter(|process| !is_service(process) && process.uses.iter().any(|one| one.kind == "compute"));
-    let mut names: Vec<String> = computes
-        .map(|process| match process.pod_uid.as_deref() {
+    let mut names = Vec::new();
+    for process in computes {
+        let name = match process.pod_uid.as_deref() {
             Some(uid) => format!("pod {}", node.name_of_pod(uid)),
             None => crate::evidence::process(process),
-        })
-        .collect();
-    names.dedup();
+        };
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
     names
 }
+
+/// Returns a line with this work, if there is any.
+pub(crate) fn in_use_by_work(node: &Node<'_>) -> Option<String> {
+    let work = work(node);
+    (!work.is_empty()).then(|| format!("the GPUs are in use by {}", crate::evidence::some(&work, NAMED)))
+}
+
+/// Maximum number of programs in a line.
+const NAMED: usize = 3;
 
 /// The reason why a process in state D is stuck.
 pub(crate) enum StuckReason<'a> {

@@ -124,12 +124,12 @@ fn decided(node: &Node<'_>) -> Vec<Draft> {
     let acting = if is_left { acting.map(|draft| draft.with_action(ActionCode::Watch, LEFT)) } else { acting };
     // Work that runs into the announced time is lost.
     let at = announced.iter().filter_map(|decision| decision.at.or_else(|| time_in(&decision.next))).min();
-    let work = processes::work(node);
+    let work = processes::in_use_by_work(node);
     let is_soon =
         at.zip(node.now).is_some_and(|(at, now)| (SignedDuration::ZERO..SOON).contains(&at.duration_since(now)));
-    let announced = draft(ANNOUNCED, &announced).map(|draft| match is_soon && !work.is_empty() {
-        true => draft.with_evidence(format!("the GPUs are in use by {}", evidence::some(&work, NAMED))),
-        false => draft.with_severity(Severity::Info),
+    let announced = draft(ANNOUNCED, &announced).map(|draft| match work.filter(|_| is_soon) {
+        Some(work) => draft.with_evidence(work),
+        None => draft.with_severity(Severity::Info),
     });
     let cordoned = cordoned(node).filter(|_| acting.is_none());
     acting.into_iter().chain(announced).chain(cordoned).collect()
@@ -137,8 +137,6 @@ fn decided(node: &Node<'_>) -> Vec<Draft> {
 
 /// Maintenance within this time ends work that runs now.
 const SOON: SignedDuration = SignedDuration::from_hours(24);
-/// Maximum number of programs in a line.
-const NAMED: usize = 3;
 
 /// Returns the time in a message with a date of RFC 2822: `Redeploy Scheduled: Sat, 21 Nov 2026 02:58:00 GMT`.
 fn time_in(message: &str) -> Option<Timestamp> {

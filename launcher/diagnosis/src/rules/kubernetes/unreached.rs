@@ -192,11 +192,10 @@ const SAVE_WORK: &str = "Let the programs in the evidence save their state now: 
 
 /// Adds the programs that end with the node. Without such programs, the finding is information.
 fn with_work(node: &Node<'_>, draft: Draft) -> Draft {
-    let work = processes::work(node);
-    if work.is_empty() {
-        return draft.with_severity(Severity::Info);
+    match processes::in_use_by_work(node) {
+        Some(work) => draft.with_evidence(work),
+        None => draft.with_severity(Severity::Info),
     }
-    draft.with_evidence(format!("the GPUs are in use by {}", evidence::some(&work, NAMED)))
 }
 
 /// The next step for a machine without a node, selected by the first condition that is not true.

@@ -242,14 +242,12 @@ fn no_node_fits(case: &Case<'_>, message: &str) -> Explanation {
         meaning => meaning,
     };
     let stage = waiting::known(Kind::Stage, message);
-    let scaling = scaling_up(case);
     // Of the statements of the autoscaler, the newer one counts.
-    let is_newer = |event: &PodEvent| {
-        let failed = no_new_node(case, message).and_then(|machine| machine.time);
-        event.time.zip(failed).is_none_or(|(added, failed)| added > failed)
-    };
-    let scaling = scaling.filter(|event| is_newer(event));
-    let machine = no_new_node(case, message).filter(|_| scaling.is_none());
+    let failed = no_new_node(case, message);
+    let failed_at = failed.as_ref().and_then(|machine| machine.time);
+    let is_newer = |event: &PodEvent| event.time.zip(failed_at).is_none_or(|(added, failed)| added > failed);
+    let scaling = scaling_up(case).filter(|event| is_newer(event));
+    let machine = failed.filter(|_| scaling.is_none());
     let is_confirmed = message.starts_with("0/") || problem.is_some() || is_compared;
     let (cause, certainty, what) = match meaning {
         Some(_) if never => {

@@ -119,8 +119,7 @@ fn is_elsewhere(node: &Node<'_>, event: &KernelEvent, falls: &[&KernelEvent]) ->
 pub(super) fn has_failed(node: &Node<'_>, card: Option<&PciAddress>) -> bool {
     let Some(card) = card else { return false };
     node.timeline.current().any(|event| {
-        let is_it = event.pci_address.as_ref() == Some(card)
-            || event.details.get("device").is_some_and(|device| device == card.sysfs());
-        is_it && (stops_responding(event) || event.sub_code.as_deref() == Some("not_started"))
+        event.pci_address.as_ref() == Some(card)
+            && (stops_responding(event) || event.sub_code.as_deref() == Some("not_started"))
     })
 }

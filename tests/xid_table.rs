@@ -1,4 +1,5 @@
-//! Generates `docs/xid.md` from the tables in `src/kernel_log/data`, and tests that the page is current.
+//! Generates `docs/xid.md` from the tables in `src/kernel_log/data`, and tests that the page is current and
+//! that each action that differs from NVIDIA's has a reason.
 //!
 //! Run the tests with `INSTA_UPDATE=always` after a change of a table.
 

@@ -1,4 +1,5 @@
-//! `drop_all`, `drop_all_below`: drop all privileges of this process. `are_dropped`: whether no privilege is left.
+//! `drop_all`: drops all privileges of this process. `drop_all_below`: also changes its root directory. `are_dropped`:
+//! whether no privilege is left.
 //!
 //! This is needed before the process loads an NVML library of a workload or reads answers of a workload.
 

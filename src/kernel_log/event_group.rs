@@ -178,7 +178,7 @@ impl EventGroup {
 
     /// Returns whether the lines of the event are close to this time.
     pub(super) fn is_near(&self, order: Option<i64>) -> bool {
-        /// One minute, in microseconds.
+        /// Maximum distance in time between a line and the event that it belongs to: one minute, in microseconds.
         const NEAR: i64 = 60_000_000;
         self.span
             .zip(order)

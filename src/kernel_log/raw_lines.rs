@@ -29,7 +29,7 @@ impl RawLines {
         }
     }
 
-    /// Adds a record, unless a program wrote it. `wall`: microseconds since 1970.
+    /// Adds a record of the kernel. The caller leaves out records that a program wrote. `wall`: microseconds since 1970.
     pub(super) fn push(&mut self, record: &Record<'_>, wall: Option<i64>) {
         if self.limit == 0 {
             return;

@@ -1,4 +1,5 @@
-//! The type `Truth`: all pods that were ever created in a namespace, from a watch of the API server.
+//! The type `Truth`: all pods that were ever created in a namespace, from a watch of the API server, and
+//! checks of these pods against their deadlines and the audit log.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};

@@ -1,4 +1,5 @@
-//! Tests of findings that compare facts: runtimes in several sources, the order of starts, log lines and modules.
+//! Tests of findings that compare facts: container runtimes, the order of starts, MPS and DRA components, pods that stay
+//! after their deletion, the inotify limit, MIG mode in a virtual machine, kernel lines with modules.
 //!
 //! For each fault, there is a similar healthy node.
 

@@ -14,7 +14,7 @@ const TEXTS: [&str; 3] = [IMAGE, "runtimeClass", "priorityClass"];
 /// The variables with a list of texts.
 const LISTS: [&str; 3] = [PULL_SECRETS, "moreLabels", "moreAnnotations"];
 
-/// The values by the names of their variables.
+/// The values, by variable name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Values(BTreeMap<&'static str, Value>);
 

@@ -75,7 +75,7 @@ pub struct ExplainArgs {
         short = 'l',
         long,
         value_name = "SELECTOR",
-        help = "The pods with these labels, as one job",
+        help = "Explain the pods with these labels together, as one job",
         conflicts_with = "pod"
     )]
     #[schemars(with = "Option<String>", length(max = 500))]

@@ -68,7 +68,7 @@ impl Load {
         (usable as f64 * self.used) as u64 / MIB * MIB
     }
 
-    /// Writes the values of this load. `product` is the name of the GPU, `uptime` is the uptime of the node in seconds.
+    /// Writes the values of this load. `product`: the name of the GPU product. `uptime`: the uptime of the node in seconds.
     pub(crate) fn write(&self, gpu: &mut GpuTelemetry, product: &str, uptime: u64) {
         let index = gpu.index;
         let is_busy = self.gpu > 0;

@@ -1,6 +1,6 @@
 //! `Event`, `time`: the boot of a node, or the start or change of a component, and its time.
 //! `older`, `containers_before_driver`, `written_after_toolkit`: find components, containers and files in the wrong
-//! order.
+//! order. `EDGES`: the table of the required order.
 
 use jiff::{SignedDuration, Timestamp};
 

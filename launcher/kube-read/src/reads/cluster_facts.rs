@@ -74,7 +74,7 @@ pub async fn add_from_api(
         Err(why) => facts.compute_domain_unread = Some(why),
     }
     facts.daemon_sets = sets;
-    // The verdict does not depend on these events.
+    // An error is ignored, because the verdict does not depend on these events.
     facts.warnings = of_node.unwrap_or_default().into_iter().filter(is_telling).map(warning_of).collect();
     warnings.add_to(&mut facts);
     let mut unread = Vec::new();

@@ -1,4 +1,5 @@
 //! `processes`: reads the `processes` section: NVML's lists joined with `/proc`, and other processes with an open GPU.
+//! It also finds GPU memory that no process in these lists uses.
 //!
 //! Limits: process IDs are only valid in the PID namespace of the host. In other namespaces the section has a problem, and
 //! facts that need these IDs are left out.

@@ -77,7 +77,7 @@ pub(crate) fn why_unresolved(cdi: &Cdi, device: &str) -> Option<Unresolved> {
         if spec.devices.len() > SHOWN { format!(" and {} more", spec.devices.len() - SHOWN) } else { String::new() };
     let why = match names.as_slice() {
         [] => format!("{} has no device", path(spec)),
-        _ => format!("{} has other names: {}{more}", path(spec), names.join(", ")),
+        _ => format!("{} defines devices with other names: {}{more}", path(spec), names.join(", ")),
     };
     Some(Unresolved { why, advice: USE_REQUESTED_NAMES })
 }

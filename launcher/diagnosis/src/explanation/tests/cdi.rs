@@ -61,7 +61,7 @@ fn the_specifications_of_the_node_explain_an_unknown_device() {
         (
             vec![spec(etc, &["0", "1", "2", "3", "all"])],
             vec![],
-            "/etc/cdi/nvidia.yaml has other names: 0, 1, 2 and 2 more",
+            "/etc/cdi/nvidia.yaml defines devices with other names: 0, 1, 2 and 2 more",
             "deviceIDStrategy",
         ),
     ] {

@@ -272,7 +272,8 @@ fn compare(node: &Node<'_>, pair: &Pair) -> Vec<Draft> {
     drafts
 }
 
-/// Returns the layers that were not read, because they are empty although the previous layer is not empty.
+/// Returns the layers that count as not read: the layer is empty although the layer before it is not. Also returns the
+/// missing facts that every node has.
 pub(super) fn unread(node: &Node<'_>) -> Vec<Unread> {
     // The driver of an integrated GPU has other modules and device files, and has no PCI device.
     if node.driver.is_broken() || node.answering().next().is_none() || boards::is_integrated(node) {

@@ -392,7 +392,7 @@ type Lacking = BTreeMap<u32, BTreeSet<String>>;
 /// Maximum number of fields in one line.
 const NAMED: usize = 4;
 
-/// Returns the entry for the fields that a GPU lacks. If its peers have the fields, the GPU cannot be healthy.
+/// Returns the entry for the fields that a GPU lacks. If its peers have the fields, the verdict about the GPU cannot be healthy.
 fn lack(node: &Node<'_>, gpu: u32, fields: &BTreeSet<String>, peers_have: bool) -> Option<Unread> {
     // A problem with this GPU in a section is already listed as unknown.
     let has_problem = |field: &str| {

@@ -45,6 +45,13 @@ const NO_DUMP: u64 = 1;
 /// Pause between two checks of a process.
 const PAUSE: Duration = Duration::from_millis(2);
 
+/// Reserves standard output of a child process for its answers, so that output of a library cannot mix with them.
+pub(crate) fn take_output() -> io::Result<File> {
+    let output = File::from(io::stdout().as_fd().try_clone_to_owned()?);
+    rustix::stdio::dup2_stdout(File::options().write(true).open("/dev/null")?)?;
+    Ok(output)
+}
+
 /// Returns the command that runs `task`. The task is passed on standard input; the caller sets the outputs.
 ///
 /// # Errors

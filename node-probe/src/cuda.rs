@@ -15,7 +15,6 @@
 use std::ffi::{c_int, c_uint};
 use std::fs::File;
 use std::io::{self, Write};
-use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{ExitCode, Stdio};
@@ -115,7 +114,7 @@ fn not_started(code: &str, why: &str, next_step: &str) -> Problem {
 
 /// Runs in the child.
 pub(crate) fn run_in_child(paths: &Paths) -> ExitCode {
-    let Ok(mut output) = take_output() else { return ExitCode::FAILURE };
+    let Ok(mut output) = child::take_output() else { return ExitCode::FAILURE };
     let mut answer = |cuda: &CudaStart| {
         let mut line = serde_json::to_vec(cuda).unwrap_or_default();
         line.push(b'\n');
@@ -128,13 +127,6 @@ pub(crate) fn run_in_child(paths: &Paths) -> ExitCode {
     // The library's handlers for the exit of a process must not run: a crash there would look like a failed start.
     let _ = kill_process(getpid(), Signal::KILL);
     ExitCode::FAILURE
-}
-
-/// Reserves standard output for the answers, so that output of the library cannot mix with them.
-fn take_output() -> io::Result<File> {
-    let output = File::from(io::stdout().as_fd().try_clone_to_owned()?);
-    rustix::stdio::dup2_stdout(File::options().write(true).open("/dev/null")?)?;
-    Ok(output)
 }
 
 /// `cuInit`.

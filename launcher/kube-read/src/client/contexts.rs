@@ -87,12 +87,6 @@ impl Contexts {
         Self { impersonated: (user, groups), ..self }
     }
 
-    /// Adds contexts that a tool argument may name.
-    #[must_use]
-    pub fn with_allowed(self, allowed: Vec<String>) -> Self {
-        Self { allowed, ..self }
-    }
-
     /// Returns the names of the contexts that a tool argument may name. Empty without a kubeconfig. Reads files, but
     /// does not use the network.
     pub fn names(&self) -> Vec<String> {

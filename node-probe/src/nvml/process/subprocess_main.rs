@@ -4,9 +4,7 @@
 //! The process kills itself with a signal, without `nvmlShutdown` and the exit handlers of the library: the kernel closes
 //! all files, and a crash at exit must not look like a failed read.
 
-use std::fs::File;
-use std::io::{self, Write};
-use std::os::fd::AsFd;
+use std::io::Write;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Signal, getpid, kill_process};
@@ -14,6 +12,7 @@ use syringe_core::report::Problem;
 use syringe_core::text::clean;
 
 use super::subprocess::problem;
+use crate::child;
 use crate::child_task::NvmlRequest;
 use crate::nvml::answer::Answer;
 use crate::nvml::current_call::CallRecorder;
@@ -25,7 +24,7 @@ use crate::privileges;
 /// Prints the answers on standard output and exits.
 pub(crate) fn run_in_child(nvml_request: &NvmlRequest) -> ! {
     let _ = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
-    if let Ok(mut output) = take_output() {
+    if let Ok(mut output) = child::take_output() {
         let defect = output.try_clone();
         std::panic::set_hook(Box::new(move |panic| {
             if let Ok(mut output) = defect.as_ref() {
@@ -41,13 +40,6 @@ pub(crate) fn run_in_child(nvml_request: &NvmlRequest) -> ! {
     }
     let _ = kill_process(getpid(), Signal::KILL);
     std::process::exit(0)
-}
-
-/// Reserves standard output for the answers, so that output of the library cannot mix with them.
-fn take_output() -> io::Result<File> {
-    let output = File::from(io::stdout().as_fd().try_clone_to_owned()?);
-    rustix::stdio::dup2_stdout(File::options().write(true).open("/dev/null")?)?;
-    Ok(output)
 }
 
 fn answer(nvml_request: &NvmlRequest, output: &mut impl Write) -> Result<(), Problem> {

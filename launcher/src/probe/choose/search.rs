@@ -173,8 +173,8 @@ impl Search<'_> {
     /// If no image is set, uses the image that the policy of the namespace admits, as if a person had set this image.
     async fn take_image_of_policy(&mut self) -> Result<(), Failure> {
         let (settings, connection) = (self.context.settings.clone(), self.context.connection.clone());
-        let is_wanted = matches!(settings.via, ProbeMethod::Auto | ProbeMethod::Pod | ProbeMethod::Logs);
-        if !is_wanted || settings.names_image() {
+        // The method `inject` uses an image that is already on the node.
+        if settings.via == ProbeMethod::Inject || settings.names_image() {
             return Ok(());
         }
         let (admitted, cluster) = (self.admitted, self.cluster.clone());

@@ -60,8 +60,8 @@ pub(crate) fn permission_missing(namespace: &str, why: &str) -> String {
 /// Returns the next step if the policy of deploy/ admits no image or another image.
 pub(crate) fn policy_image(namespace: &str) -> String {
     format!(
-        "If an image is set (--image, GPU_SYRINGE_IMAGE, the settings file), leave this setting out: gpu-syringe takes the image from the policy, \
-         if your user may read the policy. Ask an administrator to grant this permission and to set the image: {} --image \
+        "The policy admits only its own image: use --via pod or --via logs. If an image is set (--image, GPU_SYRINGE_IMAGE, the settings file), \
+         leave this setting out: gpu-syringe takes the image from the policy, if your user may read the policy. Ask an administrator to grant this permission and to set the image: {} --image \
          REGISTRY/node-probe@sha256:DIGEST --user USER. {CHECK}",
         set_up(namespace, "hardened")
     )

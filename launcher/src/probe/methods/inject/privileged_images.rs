@@ -43,7 +43,8 @@ pub(in crate::probe) async fn find(connection: &Connection, node: &str) -> Resul
     };
     let images = of_pods(&listed);
     if images.is_empty() {
-        let why = "no privileged container is running on the node, so no image on the node is known to be trusted";
+        let why = "no privileged container is running on the node with an image that has a repository and a digest (an image that was imported without a \
+                   registry has none), so no image on the node is known to be trusted";
         let next = "With --base-image, specify an image that is on the node, that you trust, and that has sh, sleep, \
             and head or tar.";
         return Err(Failure::new(what(), why, next).because_of(Cause::Upload));

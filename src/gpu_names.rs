@@ -58,7 +58,7 @@ const UUID_LENGTH: usize = 40;
 
 /// Returns the name of a GPU or MIG device in the name of a device, without the suffix that the device plugin added for
 /// a share:
-/// `GPU-…::3` (NVIDIA), `GPU-…-_-3` (gpushare), `GPU-…-3`.
+/// `GPU-…::3` (NVIDIA), `GPU-…-_-3` (gpushare), `GPU-…-3`, `nvidia0/vgpu3` (GKE).
 pub fn without_share(device: &str) -> &str {
     let is_uuid = |text: &&str| {
         let digits = text.strip_prefix("GPU-").or_else(|| text.strip_prefix("MIG-")).unwrap_or_default();
@@ -69,7 +69,8 @@ pub fn without_share(device: &str) -> &str {
             })
     };
     let uuid = device.get(..UUID_LENGTH).filter(is_uuid);
-    uuid.unwrap_or_else(|| device.split("::").next().unwrap_or(device))
+    let without = |mark: &str| device.split_once(mark).map(|(name, _)| name);
+    uuid.or_else(|| without("::")).or_else(|| without("/vgpu")).unwrap_or(device)
 }
 
 /// Returns PCI address, index and UUID of every GPU in the inventory. These values are used to find the GPU of a kernel
@@ -90,7 +91,8 @@ mod tests {
         for share in ["", "::3", "-_-0", "-12", "/1"] {
             assert_eq!(without_share(&format!("{gpu}{share}")), gpu);
         }
-        assert_eq!((without_share("GPU-a::3"), without_share("nvidia0/vgpu3")), ("GPU-a", "nvidia0/vgpu3"));
+        assert_eq!((without_share("GPU-a::3"), without_share("nvidia0/vgpu3")), ("GPU-a", "nvidia0"));
+        assert_eq!(without_share("nvidia0/gi1"), "nvidia0/gi1", "a MIG device is not a share");
     }
 
     #[test]

@@ -123,7 +123,7 @@ pub fn cluster_facts(node: &Node) -> KubernetesFacts {
     let status = node.status.as_ref();
     let quantities = |read: fn(&k8s_openapi::api::core::v1::NodeStatus) -> Option<_>| status.and_then(read);
     let info = status.and_then(|status| status.node_info.as_ref());
-    let replicas = label_number(node, "nvidia.com/gpu.replicas").filter(|replicas| *replicas > 1).unwrap_or(1);
+    let replicas = replicas(node, GPU_RESOURCE);
     let gpus = |resources: Option<_>| resources.as_ref().and_then(gpu_count).map(|count| count / replicas);
     KubernetesFacts {
         node: Some(node.name_any()),

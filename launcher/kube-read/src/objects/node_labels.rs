@@ -81,6 +81,9 @@ pub fn states(node: &Node) -> Vec<String> {
     all.filter(reports).map(|(name, value)| clean(&format!("{name}={value}"), 320)).take(MAX_STATES).collect()
 }
 
+/// Label with the number of containers that can share a GPU, if GKE's device plugin shares the GPUs.
+const SHARED_CLIENTS: &str = "cloud.google.com/gke-max-shared-clients-per-gpu";
+
 /// Returns the number of replicas of one unit of `resource` on this node (time-slicing, MPS), or 1 without sharing.
 pub fn replicas(node: &Node, resource: &str) -> u32 {
     let plain = resource.trim_end_matches(".shared");
@@ -88,7 +91,7 @@ pub fn replicas(node: &Node, resource: &str) -> u32 {
         Some(_) => format!("{plain}.replicas"),
         None => "nvidia.com/gpu.replicas".to_owned(),
     };
-    label_number(node, &label).unwrap_or(1).max(1)
+    label_number(node, &label).or_else(|| label_number(node, SHARED_CLIENTS)).unwrap_or(1).max(1)
 }
 
 /// Returns the value of a label as a number.
@@ -131,6 +134,19 @@ mod tests {
             "x.io/last-state=drain-failed",
         ];
         assert_eq!(states(&node), found);
+    }
+
+    #[test]
+    fn each_platform_names_the_shares_of_a_gpu_in_its_own_label() {
+        let shares = |label: &str, resource: &str| {
+            let node = json!({"metadata": {"name": "gpu-1", "labels": {label: "4"}}});
+            replicas(&serde_json::from_value(node).expect("a node"), resource)
+        };
+        let (gpu, mig) = ("nvidia.com/gpu", "nvidia.com/mig-1g.10gb");
+        assert_eq!(shares("nvidia.com/gpu.replicas", gpu), 4);
+        assert_eq!(shares("cloud.google.com/gke-max-shared-clients-per-gpu", gpu), 4);
+        assert_eq!(shares("nvidia.com/mig-1g.10gb.replicas", mig), 4);
+        assert_eq!(shares("kubernetes.io/os", gpu), 1);
     }
 
     #[test]

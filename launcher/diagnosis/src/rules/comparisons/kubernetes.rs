@@ -1,7 +1,7 @@
 //! Rules that compare Kubernetes data about a node with its report: GPU counts, labels, allocations, missing
 //! components, restarts, device plugin.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -11,6 +11,7 @@ use crate::input::node::Node;
 use crate::input::stack::pods;
 use crate::rule::{Draft, OPERATOR_DOC, PLUGIN_DOC, Unread, rules};
 use syringe_core::facts::kubernetes::node::{Component, NvidiaContainer};
+use syringe_core::gpu_names::without_share;
 use syringe_core::section_name::SectionName;
 use syringe_core::unknown::Unknown;
 
@@ -20,7 +21,7 @@ rules! {
         UpdateSoftware "Restart the NVIDIA device plugin on {node}, and the kubelet if the numbers still differ.",
         means "The number of devices that device plugins registered with the kubelet differs from capacity or allocatable of the \
             node.",
-        reads "kubelet.registered, kubernetes.gpu_capacity, kubernetes.gpu_allocatable";
+        reads "kubelet.registered, kubernetes.gpu_capacity, kubernetes.gpu_allocatable", depth 3;
     LABEL_DIFFERS: "gpu-label-differs" Info Driver OPERATOR_DOC, "The label with the number of GPUs is wrong or missing",
         Watch "Read the log of GPU feature discovery on {node}. GPU feature discovery writes the labels every minute.",
         means "The label nvidia.com/gpu.count differs from the number of GPUs in NVML, or feature discovery is running but did not write this label.",
@@ -92,7 +93,9 @@ fn counts(node: &Node<'_>) -> Vec<String> {
     if node.offers_other_resources() || !pods::is_settled(node) {
         return Vec::new();
     }
-    let count = u32::try_from(whole.devices.len()).unwrap_or(u32::MAX);
+    // GKE's device plugin registers each share as a device. The capacity that was read is without shares.
+    let gpus: BTreeSet<&str> = whole.devices.iter().map(|device| without_share(device)).collect();
+    let count = u32::try_from(gpus.len()).unwrap_or(u32::MAX);
     // If the capacity is a multiple of the devices, each GPU is advertised several times, as replicas.
     let is_multiple = |number: Option<u32>| {
         number.is_some_and(|number| number > count && count > 0 && number % count == 0 && number / count <= REPLICAS)

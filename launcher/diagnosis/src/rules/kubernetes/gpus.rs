@@ -194,7 +194,9 @@ fn offers_shares(node: &Node<'_>, capacity: u32) -> bool {
     let Some(registered) = node.kubelet().and_then(|kubelet| kubelet.registered.iter().find(whole)) else {
         return false;
     };
-    let count = u32::try_from(registered.devices.len()).unwrap_or(u32::MAX);
+    let gpus: std::collections::BTreeSet<&str> =
+        registered.devices.iter().map(|device| without_share(device)).collect();
+    let count = u32::try_from(gpus.len()).unwrap_or(u32::MAX);
     let all_listed = registered.devices.iter().all(|device| !is_missing(node, device));
     listed > 0 && count == listed && all_listed && capacity > listed && capacity.is_multiple_of(listed)
 }
@@ -550,13 +552,14 @@ mod tests {
     #[test]
     fn shares_of_a_gpu_are_no_missing_gpus_whatever_their_resource_is_called() {
         let facts = KubernetesFacts { gpu_capacity: Some(3), ..KubernetesFacts::default() };
-        for (resource, devices, is_low) in [
-            ("nvidia.com/gpu", 1, false),
-            ("nvidia.com/gpu.shared", 1, false),
-            ("nvidia.com/gpu", 3, true),
-            ("nvidia.com/gpu.shared", 3, true),
+        let three = ["GPU-0", "GPU-1", "GPU-2"];
+        for (resource, names, is_low) in [
+            ("nvidia.com/gpu", &three[..1], false),
+            ("nvidia.com/gpu.shared", &three[..1], false),
+            ("nvidia.com/gpu", &["nvidia0/vgpu0", "nvidia0/vgpu1", "nvidia0/vgpu2"], false),
+            ("nvidia.com/gpu", &three, true),
+            ("nvidia.com/gpu.shared", &three, true),
         ] {
-            let names: Vec<String> = (0..devices).map(|index| format!("GPU-{index}")).collect();
             let gpus = json!({"status": "ok", "data": {"gpus": [{"index": 0, "uuid": "GPU-0"}]}});
             let report: Report =
                 serde_json::from_value(json!({"taken_at": "2026-11-21T02:45:10Z", "hostname": "n1", "sections": {
@@ -565,7 +568,7 @@ mod tests {
                 .expect("a report");
             let diagnosis = diagnose(&report, &facts);
             let found = diagnosis.findings.iter().any(|finding| finding.id == "gpu-count-low");
-            assert_eq!(found, is_low, "{resource} {devices}: {diagnosis:#?}");
+            assert_eq!(found, is_low, "{resource} {names:?}: {diagnosis:#?}");
         }
     }
 }

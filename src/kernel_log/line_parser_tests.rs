@@ -201,6 +201,7 @@ fn lines_of_the_driver_that_are_no_xid_have_their_kinds() {
         ("NVRM: rm_init_adapter failed, device minor number 3", Kind::RmInitFailed, None),
         ("NVRM: GPU 0000:01:00.0: rm_init_adapter failed, device minor number 0", Kind::RmInitFailed, None),
         ("NVRM: RmInitAdapter: Cannot initialize GSP firmware RM", Kind::GspFailed, Some("gsp_firmware")),
+        ("NVRM: RmFetchGspRmImages: No firmware image found", Kind::GspFailed, Some("no_firmware_image")),
         ("NVRM: GPU0 _kgspBootGspRm: unexpected WPR2 already up", Kind::GspFailed, Some("_kgspBootGspRm")),
         (
             "NVRM: _kgspBootGspRm: (the GPU is likely in a bad state and may need to be reset)",

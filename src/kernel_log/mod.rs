@@ -50,9 +50,6 @@ mod syslog;
 mod text_boots;
 mod value_by_address;
 pub mod window;
-
-/// Sub-code of a failed initialization: the auxiliary power cables of the GPU are not connected.
-pub const NO_POWER: &str = "no auxiliary power";
 mod xid_extra_lines;
 mod xid_frame;
 mod xid_text;
@@ -61,3 +58,9 @@ pub use catalogue::{Fatality, SxidEntry, XidEntry, sxid, sxids, xid, xids};
 pub use drop_events_before::drop_events_before;
 pub use event_log::{Clock, EventLog, Options};
 pub use join_gpus::{LogOrigin, join_gpus};
+
+/// Sub-code of a failed initialization: the auxiliary power cables of the GPU are not connected.
+pub const NO_POWER: &str = "no auxiliary power";
+
+/// Sub-code of the line about a missing file of the GSP firmware.
+pub const NO_FIRMWARE_IMAGE: &str = "no_firmware_image";

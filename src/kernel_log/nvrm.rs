@@ -208,12 +208,17 @@ fn without_address(rest: &str) -> Option<Line> {
 /// Parses failures of the GSP firmware that are logged without an Xid, or before an Xid.
 fn gsp_failed(rest: &str, function: &str, bare: &str) -> Option<Line> {
     let from_gsp_code = bare.starts_with("kgsp") && !bare.starts_with("kgspLogXid") && complains(rest);
+    let lacks_image = rest.contains("No firmware image found");
     let known_text = rest.contains("Cannot initialize GSP firmware RM") || rest.contains("GSP-CrashCat Report");
-    if !from_gsp_code && !known_text {
+    if !from_gsp_code && !known_text && !lacks_image {
         return None;
     }
     let mut line = Line::of(Kind::GspFailed);
-    let cause = if known_text && !from_gsp_code { "gsp_firmware" } else { function };
+    let cause = match from_gsp_code {
+        true => function,
+        false if lacks_image => crate::kernel_log::NO_FIRMWARE_IMAGE,
+        false => "gsp_firmware",
+    };
     line.sub_code = Some(crate::text::clean(cause, 64));
     line.put_some("function", (!function.is_empty()).then_some(function));
     Some(line)

@@ -100,6 +100,9 @@ fn responding(node: &Node<'_>) -> Option<String> {
         _ => String::new(),
     };
     let (responding, listed) = (node.answering().count(), node.listed().count());
+    if responding == 0 && node.is_passed_through() {
+        return Some("only the virtual machines can read the state of the GPUs".to_owned());
+    }
     Some(match (responding, listed) {
         (1, 1) => format!("the GPU{product} responds"),
         (0, 1) => format!("the GPU{product} does not respond"),

@@ -72,7 +72,7 @@ pub(crate) fn list(node: &Node<'_>, unread: Vec<Unread>, faults: &FaultsRuledOut
         }
     }
     if node.is_passed_through() {
-        let why = "every GPU is bound to vfio-pci for virtual machines: the host has no driver for them, and only the virtual machines \
+        let why = "the GPUs are bound to vfio-pci for virtual machines: the host has no driver for them, and only the virtual machines \
              can read their state";
         entries.push((vec![SectionName::Inventory], Unknown { why: why.to_owned(), ..Unknown::default() }));
     }

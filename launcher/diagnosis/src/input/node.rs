@@ -296,10 +296,13 @@ impl<'a> Node<'a> {
         self.inventory().zip(address).is_some_and(|(inventory, address)| inventory.excluded.contains(address))
     }
 
-    /// Returns whether every GPU is bound to vfio-pci for use in virtual machines.
+    /// Returns whether the GPUs are for virtual machines: every GPU is bound to vfio-pci, or some GPUs are bound to
+    /// vfio-pci, the other GPUs to no driver, and the NVIDIA driver is not loaded.
     pub(crate) fn is_passed_through(&self) -> bool {
-        let gpus = self.host().map(|host| host.pci_gpus.as_slice()).unwrap_or_default();
-        !gpus.is_empty() && gpus.iter().all(|gpu| gpu.driver.as_deref() == Some("vfio-pci"))
+        let Some(host) = self.host() else { return false };
+        let is_bound = |gpu: &PciGpu| gpu.driver.as_deref() == Some("vfio-pci");
+        let is_for_machines = |gpu: &PciGpu| is_bound(gpu) || gpu.driver.is_none() && host.driver.loaded.is_none();
+        host.pci_gpus.iter().any(is_bound) && host.pci_gpus.iter().all(is_for_machines)
     }
 
     /// Returns the time of the last driver load, if the log contains it. The volatile counters start at this time.

@@ -8,6 +8,7 @@ use crate::input::xids;
 use crate::rule::{Draft, XID_DOC, rules};
 use syringe_core::classification::ActionCode;
 use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
+use syringe_core::kernel_log::NO_FIRMWARE_IMAGE;
 
 rules! {
     GSP: "gsp-failed" Fatal Driver XID_DOC, "GSP firmware does not respond",
@@ -65,8 +66,11 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
 fn gsp_lines(node: &Node<'_>, failing: &[&Gpu]) -> Vec<Draft> {
     let is_line = |event: &KernelEvent| matches!(event.kind, Kind::GspFailed | Kind::GspRateLimit);
     // GSP errors of a GPU that fell off the bus are part of that fault.
-    let open: Vec<&KernelEvent> =
-        node.timeline.unexplained().map(|(_, event)| event).filter(|event| is_line(event)).collect();
+    // The finding about GPUs that do not initialize names a missing firmware image.
+    let fails_to_start = node.timeline.of_kind(Kind::RmInitFailed).next().is_some();
+    let is_named = |event: &KernelEvent| fails_to_start && event.sub_code.as_deref() == Some(NO_FIRMWARE_IMAGE);
+    let all = node.timeline.unexplained().map(|(_, event)| event);
+    let open: Vec<&KernelEvent> = all.filter(|event| is_line(event) && !is_named(event)).collect();
     let mut drafts = Vec::new();
     for gpu in node.gpus.iter().filter(|gpu| !failing.contains(gpu)) {
         let events: Vec<&KernelEvent> = open.iter().copied().filter(|event| concerns(event, gpu)).collect();

@@ -15,7 +15,7 @@ use syringe_core::classification::{ActionCode, Severity};
 use syringe_core::facts::host::PciGpu;
 use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
 use syringe_core::gpu_names::GpuNames;
-use syringe_core::kernel_log::NO_POWER;
+use syringe_core::kernel_log::{NO_FIRMWARE_IMAGE, NO_POWER};
 use syringe_core::nvml_codes as codes;
 
 rules! {
@@ -93,7 +93,12 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
         let rest: Vec<Draft> = node
             .listed()
             .filter(|gpu| !drafts.iter().any(|draft| draft.is_on(gpu)))
-            .map(|gpu| passthrough(node, gpu))
+            .map(|gpu| match node.pci_of(gpu).is_some_and(|device| device.driver.is_none()) {
+                true => Draft::on_gpu(NOT_BOUND, gpu)
+                    .with_evidence("bound to no driver; other GPUs of the node are bound to vfio-pci")
+                    .with_action(ActionCode::UpdateSoftware, BIND_TO_VFIO),
+                false => passthrough(node, gpu),
+            })
             .collect();
         drafts.extend(rest);
     }
@@ -300,6 +305,10 @@ fn passthrough(node: &Node<'_>, gpu: &Gpu) -> Draft {
         .with_action(ActionCode::UpdateSoftware, REBIND)
 }
 
+/// Action for a GPU that vfio-pci did not take.
+const BIND_TO_VFIO: &str = "If {gpu} of {node} is meant for virtual machines: find out in the kernel log why vfio-pci did not take it (for example, a console \
+     or another driver uses its memory), bind it to vfio-pci again, and restart the device plugin for virtual machines.";
+
 /// Action for a GPU of virtual machines on a node for containers.
 const REBIND: &str = "If {gpu} of {node} is not meant for a virtual machine, bind it to the nvidia driver again (remove it from the setting that \
      binds it to vfio-pci, then reboot or write its address to the driver's bind file). The label of {node} says that its GPUs are for containers.";
@@ -330,23 +339,32 @@ fn waits_for_reboot(draft: &Draft) -> bool {
     fails && draft.severity >= Severity::Critical && draft.action == ActionCode::DrainAndReboot
 }
 
-/// Replaces the reboot if the GSP firmware on disk belongs to other versions than the loaded driver. A reboot installs
-/// no firmware.
+/// Replaces the reboot if the driver found no GSP firmware, or if the firmware on disk belongs to other versions than the
+/// loaded driver. A reboot installs no firmware.
 fn lacks_firmware(node: &Node<'_>, draft: &mut Draft) {
-    let Some(host) = node.host().filter(|host| !host.gsp_firmware_versions.is_empty()) else { return };
+    let Some(host) = node.host().filter(|_| waits_for_reboot(draft)) else { return };
     let Some(loaded) = host.driver.loaded.as_deref() else { return };
-    if !waits_for_reboot(draft) || host.gsp_firmware_versions.iter().any(|version| version == loaded) {
+    let versions = &host.gsp_firmware_versions;
+    if versions.iter().any(|version| version == loaded) {
         return;
     }
-    let found = evidence::names(&host.gsp_firmware_versions, 4);
+    let mut lines = node.timeline.of_kind(Kind::GspFailed);
+    let line = lines.find(|event| event.sub_code.as_deref() == Some(NO_FIRMWARE_IMAGE));
     let loaded = evidence::data(loaded);
-    let why = format!("the loaded driver is {loaded}, and the disk has the GSP firmware of {found} only");
+    let why = match (line, versions.is_empty()) {
+        (Some(event), _) => evidence::kernel_line(event),
+        (None, true) => return,
+        (None, false) => {
+            let found = evidence::names(versions, 4);
+            format!("the loaded driver is {loaded}, and the disk has the GSP firmware of {found} only")
+        }
+    };
     let advice = format!(
         "Install the GSP firmware of the driver {loaded} on {{node}} (the package of the driver contains the firmware), or boot a driver whose \
          firmware is installed. Then load the driver again. Without its firmware, the driver cannot start {{gpu}}."
     );
     let step = format!("Install the GSP firmware of the driver {loaded} on {{node}}.");
-    *draft = draft.clone().with_evidence(why).with_action(ActionCode::UpdateSoftware, advice).with_repair(step);
+    *draft = draft.clone().with_evidence(why).with_action(ActionCode::UpdateSoftware, advice).with_step_before(step);
 }
 
 /// Words of the driver about a GPU in confidential-computing mode on a processor without this feature.

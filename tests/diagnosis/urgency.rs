@@ -217,3 +217,14 @@ fn a_gpu_that_was_lost_long_ago_and_that_nobody_has_ends_no_work() {
     assert!(diagnosis.findings.iter().any(|finding| finding.severity == Severity::Fatal), "{}", told(&diagnosis));
     assert_eq!(urgency(&diagnosis), Some(Urgency::WhenJobsEnd), "{}", told(&diagnosis));
 }
+
+#[test]
+fn work_that_started_before_an_update_of_the_driver_may_end() {
+    let (updated, _) = &scenarios()["driver-mismatch"];
+    let with_work = judged(updated);
+    assert_eq!(urgency(&with_work), Some(Urgency::WhenJobsEnd), "{}", told(&with_work));
+    let mut idle = updated.clone();
+    let processes = idle.sections.processes.as_mut().and_then(|section| section.data.as_mut()).expect("processes");
+    processes.processes.clear();
+    assert_eq!(urgency(&judged(&idle)), Some(Urgency::Now));
+}

@@ -88,8 +88,7 @@ fn merged(first: Draft, others: Vec<Draft>, node: &str) -> Concluded {
 }
 
 fn named(draft: Draft, evidence: Vec<String>, (place, addresses): (String, Vec<PciAddress>), node: &str) -> Concluded {
-    let further = draft.further.iter().map(|(_, advice)| advice.as_str());
-    let text: Vec<&str> = std::iter::once(draft.advice.as_str()).chain(further).collect();
+    let text: Vec<&str> = draft.texts().collect();
     let text = evidence::about(&text.join(" "), &place).replace("{node}", node);
     let title = if draft.is_over { format!("Earlier: {}", draft.rule.title) } else { draft.rule.title.to_owned() };
     let finding = Finding {
@@ -126,6 +125,7 @@ fn can_merge(left: &Draft, right: &Draft) -> bool {
         && left.advice == right.advice
         && left.reason == right.reason
         && left.further == right.further
+        && left.step_after == right.step_after
         && left.scope.pid.is_none()
         && right.scope.pid.is_none()
         && left.names_gpu()

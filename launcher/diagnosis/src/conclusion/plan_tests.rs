@@ -84,13 +84,16 @@ fn a_warning_beside_a_reset_has_no_action_of_its_own() {
 
 #[test]
 fn work_may_continue_beside_a_contained_error_only() {
-    let before_plan = |events: &[Value]| {
-        let [plan] = judged(events, false, &[]).plan.try_into().expect("one plan");
+    let job = [json!({"pid": 9, "state": "S", "uses": [{"gpu": 0, "memory_bytes": 1}]})];
+    let before_plan = |events: &[Value], processes: &[Value]| {
+        let [plan] = judged(events, false, processes).plan.try_into().expect("one plan");
         plan.before_plan
     };
-    let contained = before_plan(&[xid(94, FIRST, 7), xid(63, FIRST, 7)]);
+    let contained = before_plan(&[xid(94, FIRST, 7), xid(63, FIRST, 7)], &job);
     assert!(contained.contains("may continue until the drain"), "{contained}");
-    let worse = before_plan(&[xid(94, FIRST, 7), xid(63, FIRST, 7), xid(62, FIRST, 8)]);
+    let unused = before_plan(&[xid(94, FIRST, 7), xid(63, FIRST, 7)], &[]);
+    assert!(unused.starts_with("No program uses GPU 0"), "{unused}");
+    let worse = before_plan(&[xid(94, FIRST, 7), xid(63, FIRST, 7), xid(62, FIRST, 8)], &job);
     assert!(worse.contains("stop its running work now"), "{worse}");
 }
 

@@ -4,6 +4,7 @@
 
 use jiff::SignedDuration;
 
+use crate::input::driver::Driver;
 use crate::input::node::{Gpu, Node, STALE_AFTER};
 use crate::input::recovery::Recovery;
 use crate::input::timeline::{concerns, is_off_bus, is_xid};
@@ -12,7 +13,8 @@ use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
 use syringe_core::facts::kubernetes::node::KubernetesFacts;
 use syringe_core::facts::processes::GpuProcess;
 use syringe_core::kernel_log::host_lines;
-use syringe_core::report::Report;
+use syringe_core::report::{Report, Status};
+use syringe_core::section_name::SectionName;
 
 /// Processes with less GPU memory than this are treated as monitors.
 pub(crate) const MIN_BYTES: u64 = 64 << 20;
@@ -47,13 +49,17 @@ pub(crate) fn is_name_of_service(name: &str) -> bool {
     SERVICES.iter().any(|service| name.starts_with(service))
 }
 
-/// Returns the pods and processes that compute on the GPUs of the node, without services.
+/// Returns the pods and processes that compute on the GPUs of the node, without services. If NVML is unusable, these are
+/// the programs that have device files of GPUs open.
 pub(crate) fn work(node: &Node<'_>) -> Vec<String> {
     let all = node.processes().map(|section| section.processes.as_slice()).unwrap_or_default();
-    let computes =
-        all.iter().filter(|process| !is_service(process) && process.uses.iter().any(|one| one.kind == "compute"));
+    let lists_uses = matches!(node.driver, Driver::Usable);
+    let computes = |process: &GpuProcess| match lists_uses {
+        true => process.uses.iter().any(|one| one.kind == "compute"),
+        false => process.open_device_files.iter().any(|file| minor_number(file).is_some()),
+    };
     let mut names = Vec::new();
-    for process in computes {
+    for process in all.iter().filter(|process| !is_service(process) && computes(process)) {
         let name = match process.pod_uid.as_deref() {
             Some(uid) => format!("pod {}", node.name_of_pod(uid)),
             None => crate::evidence::process(process),
@@ -63,6 +69,12 @@ pub(crate) fn work(node: &Node<'_>) -> Vec<String> {
         }
     }
     names
+}
+
+/// Returns whether NVML listed the processes of all GPUs. Only then, a GPU without a process is not in use.
+pub(crate) fn are_all_listed(node: &Node<'_>) -> bool {
+    let status = node.report.sections.get(SectionName::Processes).status();
+    matches!(node.driver, Driver::Usable) && status == Some(Status::Ok)
 }
 
 /// Returns a line with this work, if there is any.
@@ -153,7 +165,7 @@ pub(crate) fn is_together(left: &KernelEvent, right: &KernelEvent) -> bool {
 }
 
 /// Prefixes of kernel functions that wait for a disk, a file system or the network.
-const DISK_OR_NETWORK: [&str; 46] = [
+const DISK_OR_NETWORK: [&str; 49] = [
     "io_schedule",
     "folio_",
     "wait_on_",
@@ -177,6 +189,9 @@ const DISK_OR_NETWORK: [&str; 46] = [
     "ll_",
     "osc_",
     "ldlm_",
+    "cl_",
+    "lov_",
+    "obd_",
     "cxi",
     "gpfs",
     "cfs_",
@@ -244,13 +259,17 @@ fn open_gpus(node: &Node<'_>, process: &GpuProcess) -> Vec<Gpu> {
     open.filter_map(|gpu| node.gpu(gpu.index)).cloned().collect()
 }
 
+/// Returns the number of the GPU's device file.
+fn minor_number(file: &str) -> Option<u32> {
+    file.strip_prefix("/dev/nvidia")?.parse().ok()
+}
+
 /// Returns an unresponsive GPU if the process has opened a device file that belongs to no responding GPU. NVML does not
 /// list the processes of a lost GPU.
 fn open_unresponsive_gpu(node: &Node<'_>, process: &GpuProcess) -> Option<Gpu> {
     let inventory = node.inventory()?;
-    let minor = |file: &String| file.strip_prefix("/dev/nvidia")?.parse::<u32>().ok();
     let foreign = |number: u32| inventory.gpus.iter().all(|gpu| gpu.minor_number.is_some_and(|known| known != number));
-    process.open_device_files.iter().filter_map(minor).find(|number| foreign(*number))?;
+    process.open_device_files.iter().filter_map(|file| minor_number(file)).find(|number| foreign(*number))?;
     let mut silent = node.gpus.iter().filter(|gpu| !gpu.answers);
     silent.next().filter(|_| silent.next().is_none()).cloned()
 }

@@ -107,8 +107,6 @@ pub enum InPlan {
     OtherWorkContinues,
     /// All work on the GPU may continue.
     WorkContinues,
-    /// The repair of another fault would apply an unwanted change. An action that interrupts no work is a step before that repair.
-    Precondition,
     /// Other components depend on the repair: the action is the first step of the plan.
     ComesFirst,
     /// Like `ComesFirst`. The action starts Fabric Manager.

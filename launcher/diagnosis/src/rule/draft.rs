@@ -40,9 +40,11 @@ pub(crate) struct Draft {
     pub(crate) reason: Option<String>,
     /// Actions that `action` does not include, with their texts.
     pub(crate) further: Vec<(ActionCode, String)>,
-    /// A step that must be done before the reset or reboot of a plan, because the reset or reboot alone does not repair
-    /// the fault.
-    pub(crate) repair: Option<String>,
+    /// A step before the reset or reboot of a plan: without the step, the reset or reboot does not repair the fault, or
+    /// applies an unwanted change.
+    pub(crate) step_before: Option<String>,
+    /// A step after the reset of a plan: without the step, the GPU stays unusable for pods.
+    pub(crate) step_after: Option<String>,
 }
 
 impl Draft {
@@ -64,7 +66,8 @@ impl Draft {
             return_if: None,
             reason: None,
             further: Vec::new(),
-            repair: None,
+            step_before: None,
+            step_after: None,
         }
     }
 
@@ -165,8 +168,8 @@ impl Draft {
         Self { action, advice: advice.into(), ..self }
     }
 
-    pub(crate) fn with_repair(self, step: impl Into<String>) -> Self {
-        Self { repair: Some(step.into()), ..self }
+    pub(crate) fn with_step_before(self, step: impl Into<String>) -> Self {
+        Self { step_before: Some(step.into()), ..self }
     }
 
     /// Adds an action. If one action includes the other, only the first remains. Otherwise both remain.
@@ -196,7 +199,8 @@ impl Draft {
 
     /// Returns the texts of all actions of the draft.
     pub(crate) fn texts(&self) -> impl Iterator<Item = &str> {
-        std::iter::once(self.advice.as_str()).chain(self.further.iter().map(|(_, advice)| advice.as_str()))
+        let further = self.further.iter().map(|(_, advice)| advice.as_str());
+        std::iter::once(self.advice.as_str()).chain(further).chain(self.step_after.as_deref())
     }
 
     /// Replaces the advice to return the GPU, because the cause is outside the GPU.

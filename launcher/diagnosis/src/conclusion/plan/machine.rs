@@ -140,6 +140,7 @@ fn leave(draft: &mut Draft, left: &Left<'_>) {
     draft.advice = format!("{stop}{}", left.advice());
     draft.action = ActionCode::Watch;
     draft.further.clear();
+    draft.step_after = None;
 }
 
 /// Replaces the steps of a plan that interrupt work.

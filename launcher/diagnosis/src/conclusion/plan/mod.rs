@@ -71,15 +71,23 @@ fn complete(node: &Node<'_>, drafts: &[Draft], plan: &mut Plan) {
         plan.steps.push(format!("When {name} is drained, check seating and cables of {subject}."));
     }
     let asked = texts().flat_map(demands).max();
+    // A GPU that is returned needs no reset.
+    if plan.action == ActionCode::ContactVendor && asked == Some(Demand::Reset) {
+        return;
+    }
     if asked <= plan.steps.iter().flat_map(|step| demands(step)).max() {
         return;
     }
-    plan.steps.extend(asked.map(|demand| match demand {
+    let step = asked.map(|demand| match demand {
         Demand::Reset if plan.addresses.is_empty() => format!("When {name} is drained, reset its GPUs."),
         Demand::Reset => format!("When {name} is drained, reset {subject}."),
         Demand::Reboot => format!("When {name} is drained, reboot it."),
         Demand::PowerCycle => format!("When {name} is drained, power-cycle it."),
-    }));
+    });
+    // The return to the vendor is the last step.
+    let returns = plan.steps.iter().position(|step| step.contains("return it (RMA)"));
+    let at = returns.unwrap_or(plan.steps.len());
+    plan.steps.splice(at..at, step);
 }
 
 /// If work still runs after this time, the fault does not end the work.
@@ -197,23 +205,21 @@ fn is_first_step(draft: &Draft) -> bool {
         && matches!(draft.rule.in_plan, InPlan::ComesFirst | InPlan::StartsFabricManager)
 }
 
-/// Returns whether the reset or reboot of a plan would apply an unwanted change.
-fn is_precondition(draft: &Draft) -> bool {
-    let only_adds_a_step = matches!(draft.action, ActionCode::Watch | ActionCode::UpdateSoftware);
-    draft.severity > Severity::Info && only_adds_a_step && draft.rule.in_plan == InPlan::Precondition
-}
-
-/// Returns the steps that come before a reset or reboot: the reset or reboot would apply a change, or does not repair the
-/// fault without the step.
-fn preconditions(drafts: &[Draft]) -> Vec<String> {
-    let step = |draft: &Draft| {
-        let own = draft.repair.as_ref().filter(|_| draft.severity > Severity::Info);
-        let text = own.or_else(|| is_precondition(draft).then_some(&draft.advice))?;
-        Some(evidence::about(text, &draft.label().1))
-    };
-    let mut steps: Vec<String> = drafts.iter().filter_map(step).collect();
+/// Returns the own steps of the drafts that come before or after a reset or reboot.
+fn own_steps<'a>(drafts: impl Iterator<Item = &'a Draft>, step: fn(&Draft) -> Option<&String>) -> Vec<String> {
+    let drafts = drafts.filter(|draft| draft.severity > Severity::Info);
+    let mut steps: Vec<String> =
+        drafts.filter_map(|draft| Some(evidence::about(step(draft)?, &draft.label().1))).collect();
     steps.dedup();
     steps
+}
+
+fn steps_before<'a>(drafts: impl Iterator<Item = &'a Draft>) -> Vec<String> {
+    own_steps(drafts, |draft| draft.step_before.as_ref())
+}
+
+fn steps_after<'a>(drafts: impl Iterator<Item = &'a Draft>) -> Vec<String> {
+    own_steps(drafts, |draft| draft.step_after.as_ref())
 }
 
 /// Returns the steps that come first. A GPU needs the component after a reset, even if the GPU works without the
@@ -273,7 +279,7 @@ fn refer_to_plan<'a>(drafts: impl Iterator<Item = &'a mut Draft>, lead: ActionCo
                 )
             }
             ActionCode::RestartPod => format!("Stop the work of the pod, and start it elsewhere. Then follow {what}."),
-            _ if is_precondition(draft) => continue,
+            ActionCode::Watch if draft.step_before.is_some() => continue,
             ActionCode::Watch if draft.severity > Severity::Info && draft.scope.gpu.is_some() => {
                 format!("No separate action: follow {what}.")
             }
@@ -297,8 +303,9 @@ fn refer_to_plan<'a>(drafts: impl Iterator<Item = &'a mut Draft>, lead: ActionCo
             draft.action = if lead == ActionCode::DrainAndReboot { lead } else { draft.action };
         }
         draft.advice = text;
-        // The plan contains the steps for the further actions of the draft.
+        // The plan contains these steps.
         draft.further.clear();
+        draft.step_after = None;
     }
 }
 

@@ -4,16 +4,19 @@ use crate::conclusion::plan::consequences::{
     if_pod_deleted, needs_cooling_before, only_cools, results, return_step, rma, stuck, work_urgency,
 };
 use crate::conclusion::plan::{
-    OTHER_WORK, first_steps, further, ids, inspects_gpu, is_first_step, is_only, needs_of, needs_plan, of_near_devices,
-    refer_to_plan, support_cases, updates, urgent, wants, wants_reset,
+    OTHER_WORK, SHOWN, first_steps, further, ids, inspects_gpu, is_first_step, is_only, needs_of, needs_plan,
+    of_near_devices, refer_to_plan, steps_after, steps_before, support_cases, updates, urgent, wants, wants_reset,
 };
 use crate::evidence;
 use crate::evidence::Label;
 use crate::finding::{PLAN_OF_GPU, Plan, Urgency};
 use crate::input::node::{Gpu, Node};
+use crate::input::processes::{are_all_listed, is_service};
 use crate::rule::{Draft, InPlan};
 use syringe_core::action_rules::reset_needs::ResetGroup;
 use syringe_core::classification::{ActionCode, Severity};
+use syringe_core::facts::processes::GpuProcess;
+use syringe_core::gpu_names::GpuNames;
 
 /// Makes the plan of a GPU that must be reset, inspected or returned.
 pub(super) fn of_gpu(node: &Node<'_>, gpu: &Gpu, drafts: &mut [Draft]) -> Option<Plan> {
@@ -51,6 +54,10 @@ pub(super) fn of_gpu(node: &Node<'_>, gpu: &Gpu, drafts: &mut [Draft]) -> Option
                 if group.is_some() { OTHER_WORK_UNTIL_RESET } else { OTHER_WORK }
             )
         }
+        Urgency::WhenJobsEnd if group.is_none() && is_unused(node, gpu) => format!(
+            "No program uses {{gpu}} now, so the plan needs to wait for nothing. Do not schedule new work on it.{}",
+            holders(node, gpu)
+        ),
         Urgency::WhenJobsEnd if contained => {
             "Restart the affected application. Other work on {gpu} may continue until the \
             drain; do not schedule new work on it."
@@ -86,18 +93,22 @@ pub(super) fn of_gpu(node: &Node<'_>, gpu: &Gpu, drafts: &mut [Draft]) -> Option
         let starts_fabric =
             drafts.iter().any(|draft| is_first_step(draft) && draft.rule.in_plan == InPlan::StartsFabricManager);
         steps.extend(group.as_ref().and_then(|group| group.before.clone()).filter(|_| !starts_fabric));
-        let repairs = own().filter_map(|draft| draft.repair.clone());
-        steps.extend(repairs.filter(|step| !steps.contains(step)).collect::<Vec<_>>());
+        let repairs: Vec<String> = steps_before(drafts.iter().filter(of_it));
+        steps.extend(repairs.into_iter().filter(|step| !steps.contains(step)).collect::<Vec<_>>());
         let target = group.as_ref().map_or("{gpu}", |group| group.target.as_str());
         let together = group.as_ref().map_or("", |group| group.why);
         steps.push(match urgency {
             Urgency::Now => format!("Stop the work on {target}, then reset {target}{together}."),
+            Urgency::WhenJobsEnd if group.is_none() && is_unused(node, gpu) => {
+                format!("Reset {target}: no program uses it now.")
+            }
             Urgency::WhenJobsEnd => {
                 format!("Reset {target}{together} when its work has finished, at the latest at the next drain.")
             }
             Urgency::NextMaintenance => format!("Reset {target}{together} at the next maintenance of {{node}}."),
         });
         steps.push("If the reset fails or a process does not end, drain and power-cycle {node}.".to_owned());
+        steps.extend(steps_after(own()));
     } else {
         steps.extend(further);
     }
@@ -135,6 +146,23 @@ pub(super) fn of_gpu(node: &Node<'_>, gpu: &Gpu, drafts: &mut [Draft]) -> Option
         findings,
         addresses: Vec::new(),
     })
+}
+
+/// Returns whether NVML lists no program on the GPU except services of the node.
+fn is_unused(node: &Node<'_>, gpu: &Gpu) -> bool {
+    let uses = |process: &GpuProcess| process.uses.iter().any(|one| Some(one.gpu) == gpu.index);
+    let mut processes = node.processes().into_iter().flat_map(|section| &section.processes);
+    are_all_listed(node) && node.is_readable(gpu) && !processes.any(|process| uses(process) && !is_service(process))
+}
+
+/// Returns a sentence with the pods to which the kubelet has allocated the GPU.
+fn holders(node: &Node<'_>, gpu: &Gpu) -> String {
+    let names = GpuNames::from_report(node.report, gpu.index, gpu.uuid.as_deref());
+    let own = node.kubelet().into_iter().flat_map(|kubelet| &kubelet.allocations);
+    let own = own.filter(|allocation| names.match_allocation(allocation));
+    let mut pods: Vec<String> = own.map(|allocation| node.name_of_pod(&allocation.pod_uid)).collect();
+    pods.dedup();
+    if pods.is_empty() { String::new() } else { format!(" It is allocated to pod {}.", evidence::some(&pods, SHOWN)) }
 }
 
 const OTHER_WORK_UNTIL_RESET: &str = " Work on other GPUs of {node} may continue until the reset, which includes them.";

@@ -7,12 +7,13 @@ use crate::conclusion::plan::consequences::{
 use crate::conclusion::plan::demands::{Demand, demands};
 use crate::conclusion::plan::{
     SHOWN, comes_first, distinct, first_steps, further, ids, inspects_gpu, is_only, needs_of, needs_plan,
-    of_near_devices, preconditions, refer_to_plan, support_cases, updates, urgent, wants, wants_reset,
+    of_near_devices, refer_to_plan, steps_after, steps_before, support_cases, updates, urgent, wants, wants_reset,
 };
 use crate::evidence;
 use crate::evidence::Label;
 use crate::finding::{Plan, Urgency};
 use crate::input::node::{Gpu, Node};
+use crate::input::processes::{are_all_listed, work};
 use crate::rule::{Draft, InPlan, have_shared_cause};
 use syringe_core::classification::{ActionCode, Severity};
 
@@ -75,7 +76,7 @@ pub(super) fn of_node(node: &Node<'_>, drafts: &mut [Draft], whole: Whole) -> Pl
     } else {
         format!("Drain {{node}}. Do not wait for pid {}: no signal ends it.", evidence::some(&stuck, SHOWN))
     });
-    steps.extend(preconditions(drafts));
+    steps.extend(steps_before(drafts.iter()));
     let why = if reboots().next().is_none() { why_not_reset(node, drafts) } else { None };
     steps.extend(why.map(|((_, gpu), why)| format!("A reset of {gpu} is not sufficient: {why}.")));
     steps.push(
@@ -110,6 +111,10 @@ pub(super) fn of_node(node: &Node<'_>, drafts: &mut [Draft], whole: Whole) -> Pl
     let places = |wanted: fn(&Draft) -> bool| -> Vec<Label> {
         urgent(drafts).filter(|draft| wanted(draft) && draft.names_gpu()).map(Draft::label).collect()
     };
+    // A reboot also restarts the pods of the node.
+    if whole == Whole::ResetAll {
+        steps.extend(steps_after(drafts.iter()));
+    }
     let reset = distinct(places(wants_reset));
     if !reset.is_empty() && whole == Whole::Reboot {
         let text = format!("{{gpu}} needs no separate reset: the {verb} is enough.");
@@ -229,6 +234,11 @@ fn lasting<'a>(drafts: impl Iterator<Item = &'a Draft>) -> Vec<String> {
 /// Returns which work may continue until the drain.
 fn before_drain(node: &Node<'_>, affected: &[Label], urgency: Urgency) -> String {
     let name = &node.name;
+    if urgency < Urgency::Now && are_all_listed(node) && work(node).is_empty() {
+        return format!(
+            "No program uses the GPUs of {name} now, so the plan needs to wait for nothing. Do not schedule new work on {name}."
+        );
+    }
     if urgency < Urgency::Now {
         return format!("Running work on {name} may continue until the drain. Do not schedule new work on {name}.");
     }

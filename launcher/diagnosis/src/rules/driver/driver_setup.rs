@@ -18,14 +18,14 @@ rules! {
         UpdateSoftware "Complete the update of the driver on {node}, or revert it, before the next reboot: the module on disk does not work with \
             the library, and after a reboot no GPU can be used.",
         means "An update of the driver has replaced the kernel module on disk, but not the library. The loaded module still works.",
-        reads "host.driver", in_plan Precondition;
+        reads "host.driver";
     LIBRARY_NEWER: "driver-library-newer" Warning Driver NVML_DOC, "The driver library on disk is newer than the loaded kernel module",
         DrainAndReboot "Drain and reboot {node}, or reload the nvidia modules: new containers get the library on disk, which does not work \
             with the loaded module. Containers that are running continue.",
         means "The driver was updated, and the old kernel module is still loaded: programs in new containers fail to initialize CUDA and NVML.",
         reads "host.driver";
     DEVICE_NODES: "device-nodes-missing" Warning Driver DEBUG_DOC, "GPU device files are missing",
-        UpdateSoftware "Create the missing device files on {node} (nvidia-modprobe -c NUMBER -u, with the number of the file), or restart the component \
+        UpdateSoftware "Create the missing device files on {node} (nvidia-modprobe -c NUMBER for nvidiaNUMBER, nvidia-modprobe -c 0 -u for nvidia-uvm), or restart the component \
             that creates them.",
         means "The driver works, but files in /dev that programs need to open a GPU are missing.",
         reads "host.device_nodes, inventory.gpus";
@@ -80,7 +80,9 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
         if !differing.is_empty() {
             let parted = host.driver.module_on_disk.as_ref().zip(host.driver.library.as_ref());
             if parted.is_some_and(|(module, library)| module != library && library == loaded) {
-                drafts.push(Draft::on_node(HALF_UPDATED).with_all_evidence(differing));
+                drafts.push(
+                    Draft::on_node(HALF_UPDATED).with_all_evidence(differing).with_step_before(HALF_UPDATED.advice),
+                );
                 return drafts;
             }
             let is_newer = host.driver.library.as_deref().is_some_and(|library| version(library) > version(loaded));

@@ -4,6 +4,7 @@
 use crate::evidence;
 use crate::input::driver::{Driver, Refusal};
 use crate::input::node::Node;
+use crate::input::processes;
 use crate::rule::{DEBUG_DOC, Draft, NVML_DOC, Rule, rules};
 use crate::rules::driver::driver_not_loaded;
 use syringe_core::classification::{ActionCode, Severity};
@@ -173,8 +174,17 @@ fn unusable(node: &Node<'_>, refusal: Refusal, problem: Option<&Problem>) -> Dra
              the first initialization",
         );
     }
+    // The driver refuses only programs that start now.
+    let work = if refusal == Refusal::VersionMismatch { processes::work(node) } else { Vec::new() };
+    if !work.is_empty() {
+        let line = format!("programs that started before the update continue: {}", evidence::some(&work, NAMED));
+        draft = Draft { can_wait: true, ..draft }.with_evidence(line);
+    }
     draft.with_all_evidence(node.timeline.of_kind(Kind::ApiMismatch).map(evidence::event).take(1))
 }
+
+/// Maximum number of programs in the evidence.
+const NAMED: usize = 3;
 
 /// Returns whether the module on disk has the loaded version, but the library on disk has a different version. A reboot
 /// does not change this.

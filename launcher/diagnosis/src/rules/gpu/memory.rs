@@ -117,9 +117,10 @@ rules! {
     ECC_PENDING: "ecc-mode-pending" Warning Driver MEMORY_DOC, "ECC mode change pending: takes effect after a reboot",
         DrainAndReboot "Reboot {node} when it is drained. Until then {gpu} keeps the old ECC mode.",
         means "ECC will be switched on or off at the next reboot or reset.",
-        reads "ecc.mode", in_plan Precondition;
+        reads "ecc.mode";
     INFOROM: "inforom-corrupted" Critical Hardware XID_DOC, "InfoROM is corrupted",
-        ContactVendor "Have {gpu} of {node} inspected: its stored counters and settings are not reliable.",
+        ContactVendor "Power-cycle {node} when it is drained, and read the InfoROM of {gpu} again. If it is still corrupted, have {gpu} inspected: its stored \
+            counters and settings are not reliable.",
         means "The checksum of the InfoROM, which stores settings and counters of the board, does not match.",
         reads "ecc.inforom_valid, xid", in_plan WorkContinues;
     REPAIR_PENDING: "repair-pending" Critical Hardware MEMORY_DOC,
@@ -240,9 +241,11 @@ fn retired(node: &Node<'_>, gpu: &Gpu, pages: &RetiredPages) -> Vec<Draft> {
     });
     let mut drafts = Vec::new();
     if pending == Some(true) {
+        let error = node.timeline.xids(gpu, &xids::UNCORRECTED_MEMORY).last();
         let draft = Draft::on_gpu(PAGES_PENDING, gpu)
             .with_evidence("NVML: page retirement pending")
             .with_all_evidence(counts.clone());
+        let draft = error.into_iter().fold(draft, Draft::with_time_of);
         drafts.push(if is_for_corrected_errors(node, gpu, double_bit) { corrected(draft) } else { draft });
     }
     let retired = single_bit.unwrap_or(0).saturating_add(double_bit.unwrap_or(0));
@@ -309,7 +312,8 @@ fn inforom(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     let refused = node.gpu_problem(gpu, &[syringe_core::nvml_codes::CORRUPTED_INFOROM]);
     let evidence: Vec<String> =
         checked.into_iter().chain(refused.map(|problem| evidence::reason(&problem.why))).collect();
-    (!evidence.is_empty()).then(|| Draft::on_gpu(INFOROM, gpu).with_all_evidence(evidence))
+    let return_if = Some("if its InfoROM is still corrupted after a power cycle of the node");
+    (!evidence.is_empty()).then(|| Draft { return_if, ..Draft::on_gpu(INFOROM, gpu) }.with_all_evidence(evidence))
 }
 
 /// Returns the most severe memory error in the log, with related lines as evidence. Xid 95 and 140 are the most severe,
@@ -492,7 +496,10 @@ fn mode(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
         let word = |on: bool| if on { "on" } else { "off" };
         let evidence = format!("ECC is {} now, and {} after the next reboot", word(mode.current), word(mode.pending));
         let draft = Draft::on_gpu(ECC_PENDING, gpu).with_evidence(evidence);
-        return Some(if mode.pending { draft } else { draft.with_action(ActionCode::Watch, KEEP_ECC) });
+        return Some(match mode.pending {
+            true => draft,
+            false => draft.with_action(ActionCode::Watch, KEEP_ECC).with_step_before(KEEP_ECC),
+        });
     }
     // For an unknown product, `unread_product` returns an entry.
     (!mode.current && gpu.name.is_some() && !leaves_factory_without_ecc(gpu))

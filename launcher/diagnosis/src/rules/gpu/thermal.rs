@@ -30,11 +30,11 @@ rules! {
     TOO_HOT: "gpu-too-hot" Critical Thermal DEBUG_DOC, "GPU is at or close to its temperature limit",
         CheckCooling "Check the cooling of {gpu} on {node} now. At the shutdown limit the GPU switches itself off.",
         means "The GPU is at, above or a few degrees below the temperature at which it slows down.",
-        reads "telemetry.temperature";
+        reads "telemetry.temperature", depth 1;
     MEMORY_TOO_HOT: "memory-too-hot" Critical Thermal DEBUG_DOC, "GPU memory is at or close to its temperature limit",
         CheckCooling "Check the cooling of {gpu} on {node}. Hot memory causes memory errors.",
         means "The memory of the GPU is at or above its highest operating temperature.",
-        reads "telemetry.temperature";
+        reads "telemetry.temperature", depth 1;
     LOST_TIME: "thermal-slowdown-frequent" Warning Thermal NVML_DOC, "The GPU was often in thermal slowdown",
         CheckCooling "Check the cooling of {gpu} on {node} under load.",
         means "Thermal slowdown was active for a noticeable part of the time since the driver was loaded, or between two readings.",

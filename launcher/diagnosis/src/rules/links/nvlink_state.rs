@@ -582,7 +582,7 @@ fn registration(node: &Node<'_>, gpu: &Gpu, fabric: &Fabric, switched: bool) -> 
     match health.as_deref() {
         Some("unhealthy") => {
             let step = "Check the NVSwitches, the NVLink cables and the configuration of the fabric (NMX-Controller or Fabric Manager) of {node}.";
-            let draft = Draft::on_gpu(UNHEALTHY, gpu).with_evidence(evidence("unhealthy")).with_repair(step);
+            let draft = Draft::on_gpu(UNHEALTHY, gpu).with_evidence(evidence("unhealthy")).with_step_before(step);
             Some(with_configuration(draft, fabric))
         }
         Some("limited_capacity") => {

@@ -1,13 +1,14 @@
 //! `refine`: finds a working GPU that the device plugin marks as unhealthy, and joins withheld GPUs with their faults.
 //!
 //! The checkpoint of the kubelet lists the devices that the plugin marks as healthy, so the missing GPU can be
-//! identified. The finding replaces `gpus-not-allocatable` if there is no other finding about this GPU.
+//! identified. The finding replaces `gpus-not-allocatable` if there is no other finding about this GPU. If all GPUs that
+//! are withheld have a fault, findings about their absence become a part of the fault.
 
 use crate::evidence;
 use crate::input::node::{Gpu, Node, SETTLE_TIME};
 use crate::input::stack::pods;
 use crate::rule::{About, Draft};
-use crate::rules::kubernetes::gpus::UNALLOCATABLE;
+use crate::rules::kubernetes::gpus::{NOT_ADVERTISED, UNALLOCATABLE};
 use crate::rules::kubernetes::usage::rules::MARKED_UNHEALTHY;
 use syringe_core::classification::Severity;
 use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind};
@@ -17,16 +18,25 @@ use syringe_core::gpu_names::GpuNames;
 use syringe_core::report::Status;
 
 pub(super) fn refine(node: &Node<'_>, drafts: &mut Vec<Draft>) {
-    let Some(at) = drafts.iter().position(|draft| draft.rule.id == UNALLOCATABLE.id) else { return };
-    if let Some(fault) = fault_of_withheld(node, drafts) {
-        let counts = drafts[at].evidence.clone();
-        let draft = &mut drafts[fault];
-        draft.evidence.extend(counts);
-        // The plugin does not check again whether a GPU works.
-        if node.gpus.iter().any(|gpu| gpu.answers && draft.is_on(gpu)) {
-            draft.advice.push_str(RESTART_PLUGIN);
+    let is_count = |draft: &Draft| [UNALLOCATABLE.id, NOT_ADVERTISED.id].contains(&draft.rule.id);
+    let Some(at) = drafts.iter().position(is_count) else { return };
+    if let Some(faults) = faults_of_withheld(node, drafts) {
+        let mut counts = drafts[at].evidence.clone();
+        for fault in faults {
+            let draft = &mut drafts[fault];
+            draft.evidence.append(&mut counts);
+            // The plugin does not check again whether a GPU works.
+            if node.gpus.iter().any(|gpu| gpu.answers && draft.is_on(gpu)) {
+                draft.step_after = Some(RESTART_PLUGIN.to_owned());
+            }
         }
-        drafts.remove(at);
+        let is_effect = |draft: &Draft| {
+            draft.rule.about == About::Unavailable && draft.rule.depth >= DEEPEST && draft.severity <= Severity::Warning
+        };
+        drafts.retain(|draft| !is_effect(draft));
+        return;
+    }
+    if drafts[at].rule.id != UNALLOCATABLE.id {
         return;
     }
     let Some((withheld, why)) = withheld(node).or_else(|| marked_since_start(node)) else { return };
@@ -52,12 +62,15 @@ pub(super) fn refine(node: &Node<'_>, drafts: &mut Vec<Draft>) {
     }
 }
 
-/// Sentence about a GPU that responds and that the device plugin withholds.
-const RESTART_PLUGIN: &str = " Then restart the pod of the device plugin: it offers {gpu} again only after a restart.";
+/// [`crate::rule::Rule::depth`] of findings that only show that pods cannot get a GPU.
+const DEEPEST: u8 = 3;
 
-/// Returns the position of the finding about the first GPU that is not allocatable, if each of these GPUs has a fault.
+/// Step for a GPU that responds and that the device plugin withholds.
+const RESTART_PLUGIN: &str = "Then restart the pod of the device plugin: it offers {gpu} again only after a restart.";
+
+/// Returns the positions of the findings about the GPUs that are not allocatable, if each of these GPUs has a fault.
 /// These GPUs are the GPUs that do not respond, that are not registered, or that have severe faults.
-fn fault_of_withheld(node: &Node<'_>, drafts: &[Draft]) -> Option<usize> {
+fn faults_of_withheld(node: &Node<'_>, drafts: &[Draft]) -> Option<Vec<usize>> {
     let fault_of = |gpu: &Gpu, least: Severity| {
         let is_fault = |draft: &Draft| draft.severity >= least && draft.rule.about != About::Unavailable;
         drafts.iter().position(|draft| is_fault(draft) && draft.is_on(gpu))
@@ -68,8 +81,8 @@ fn fault_of_withheld(node: &Node<'_>, drafts: &[Draft]) -> Option<usize> {
     let sets: [(Vec<&Gpu>, Severity); 3] =
         [(lost, Severity::Critical), (unregistered, Severity::Warning), (severe, Severity::Critical)];
     sets.into_iter().filter(|(gpus, _)| Some(gpus.len()) == unallocatable(node)).find_map(|(gpus, least)| {
-        let faults: Option<Vec<usize>> = gpus.iter().map(|gpu| fault_of(gpu, least)).collect();
-        faults?.into_iter().next()
+        let faults: Vec<usize> = gpus.iter().map(|gpu| fault_of(gpu, least)).collect::<Option<_>>()?;
+        Some(faults).filter(|faults| !faults.is_empty())
     })
 }
 

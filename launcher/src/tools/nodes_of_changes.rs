@@ -5,11 +5,13 @@ use std::collections::BTreeMap;
 
 use diagnosis::finding::Finding;
 use k8s_openapi::api::core::v1::Node;
+use kube::ResourceExt;
 use syringe_core::classification::Severity;
 use syringe_core::facts::inventory::Inventory;
 use syringe_core::facts::kubernetes::pod::{CapacityShortage, Change, CheckBefore};
 use syringe_core::report::{Section, Source};
 use syringe_core::section_name::SectionName;
+use syringe_core::text::clean;
 use syringe_core::unknown::Unknown;
 
 use crate::call::CallContext;
@@ -76,6 +78,11 @@ impl NodesOfChanges {
             (CheckBefore::Relabel { .. }, Some(worst)) => {
                 format!("repair {node} before the pod uses it: {} ({}). {action}", worst.title, worst.id)
             }
+            (CheckBefore::Relabel { label, .. }, None) if let Some(other) = with_suffix(object, label) => {
+                format!(
+                    "select {other} in the pod: feature discovery adds this ending, because the GPUs of {node} are divided (time-slicing, MPS or MIG)"
+                )
+            }
             (CheckBefore::Relabel { label, .. }, None)
                 if Section::data_of(&read.report.sections.inventory).is_some_and(|gpus| fulfils(gpus, label)) =>
             {
@@ -119,6 +126,14 @@ impl NodesOfChanges {
     }
 }
 
+/// Returns the product label of a node, if it is this label with the ending of divided GPUs: `-SHARED`, `-MIG-1g.10gb`.
+fn with_suffix(node: &Node, label: &str) -> Option<String> {
+    let (name, product) = label.split_once('=').filter(|(name, _)| *name == "nvidia.com/gpu.product")?;
+    let own = node.labels().get(name)?;
+    let ending = own.strip_prefix(product)?;
+    (ending == "-SHARED" || ending.starts_with("-MIG-")).then(|| format!("{name}={}", clean(own, 63)))
+}
+
 /// Returns whether the GPUs of a node are those that a label of feature discovery describes.
 fn fulfils(inventory: &Inventory, label: &str) -> bool {
     let gpus = &inventory.gpus;
@@ -137,6 +152,21 @@ mod tests {
     use syringe_core::facts::inventory::GpuInventory;
 
     use super::*;
+
+    #[test]
+    fn the_ending_of_divided_gpus_is_part_of_the_product() {
+        let node = |product: &str| Node {
+            metadata: kube::api::ObjectMeta {
+                labels: Some([("nvidia.com/gpu.product".to_owned(), product.to_owned())].into()),
+                ..Default::default()
+            },
+            ..Node::default()
+        };
+        let wanted = "nvidia.com/gpu.product=NVIDIA-L40S";
+        for (own, expected) in [("-SHARED", true), ("-MIG-1g.10gb", true), ("", false), ("-LX", false)] {
+            assert_eq!(with_suffix(&node(&format!("NVIDIA-L40S{own}")), wanted).is_some(), expected, "{own}");
+        }
+    }
 
     #[test]
     fn a_label_of_the_hardware_is_compared_with_the_gpus() {

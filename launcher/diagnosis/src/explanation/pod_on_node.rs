@@ -78,7 +78,7 @@ impl PodOnNode {
             on_node.pids = on_node.processes.iter().map(|process| process.pid).collect();
         }
         on_node.find_instances(report);
-        on_node.find_addresses(report);
+        on_node.find_addresses(pod, report);
         on_node.find_events(pod, report);
         on_node.devices.sort();
         on_node.devices.dedup();
@@ -97,15 +97,16 @@ impl PodOnNode {
             .any(|held| held.replicas.is_some() || held.devices.iter().any(|device| device.contains("/vgpu")));
     }
 
-    fn find_addresses(&mut self, report: &Report) {
+    fn find_addresses(&mut self, pod: &PodFacts, report: &Report) {
         let sections = &report.sections;
+        let had_all = self.had_all(pod, report);
         let used: BTreeSet<u32> =
             self.processes.iter().flat_map(|process| &process.uses).map(|gpu_use| gpu_use.gpu).collect();
         let inventory = Section::data_of(&sections.inventory);
         for gpu in inventory.iter().flat_map(|inventory| &inventory.gpus) {
             let names = GpuNames::from_report(report, Some(gpu.index), gpu.uuid.as_deref());
             let held = self.allocations.iter().any(|allocation| names.match_allocation(allocation));
-            if let (true, Some(address)) = (held || used.contains(&gpu.index), &gpu.pci_address) {
+            if let (true, Some(address)) = (had_all || held || used.contains(&gpu.index), &gpu.pci_address) {
                 self.addresses.insert(address.clone());
                 self.indices.insert(gpu.index);
             }
@@ -113,7 +114,7 @@ impl PodOnNode {
         for gpu in inventory.iter().flat_map(|inventory| &inventory.lost) {
             let names = GpuNames::from_report(report, gpu.index, gpu.uuid.as_deref());
             let held = self.allocations.iter().any(|allocation| names.match_allocation(allocation));
-            self.addresses.extend(gpu.pci_address.clone().filter(|_| held));
+            self.addresses.extend(gpu.pci_address.clone().filter(|_| had_all || held));
         }
         // The probe may not know the UUID of a lost GPU, but the kernel log may contain it.
         let log = Section::data_of(&sections.xid);
@@ -124,6 +125,19 @@ impl PodOnNode {
                 self.addresses.insert(address.clone());
             }
         }
+    }
+
+    /// Returns whether a pod that has ended had all GPUs of the node: it requested as many GPUs as the node has. The
+    /// kubelet deletes the allocations of a pod that has ended.
+    fn had_all(&self, pod: &PodFacts, report: &Report) -> bool {
+        let Some(inventory) = Section::data_of(&report.sections.inventory) else { return false };
+        let kubelet = Section::data_of(&report.sections.kubelet);
+        let registered = kubelet.into_iter().flat_map(|kubelet| &kubelet.registered);
+        let all = inventory.gpus.len() + inventory.lost.len();
+        // A node that shares its GPUs registers more devices than it has GPUs.
+        let is_shared = registered.filter(|one| one.resource == "nvidia.com/gpu").any(|one| one.devices.len() > all);
+        let has_ended = matches!(pod.phase.as_str(), "Failed" | "Succeeded");
+        has_ended && self.allocations.is_empty() && all > 0 && !is_shared && pod.gpus_requested as usize == all
     }
 
     /// Returns whether an event about a GPU of the pod belongs to another pod, because it is about another MIG instance

@@ -187,6 +187,22 @@ fn the_same_xid_on_a_gpu_that_it_did_not_have_is_not_its_cause() {
 }
 
 #[test]
+fn a_pod_that_ended_had_all_gpus_if_it_requested_all() {
+    for (requested, cause) in [(2, Cause::Gpu), (1, Cause::Application)] {
+        let mut report = node(vec![xid(79, "02:29:58", OTHER_GPU, None)]);
+        let kubelet = report.sections.kubelet.as_mut().and_then(|section| section.data.as_mut());
+        kubelet.expect("a kubelet").allocations.clear();
+        let pod = PodFacts { gpus_requested: requested, ..failed(1, "Error") };
+        let explained = cause_of(&pod, &report);
+        assert_eq!(
+            explained.certainty == Certainty::Certain && explained.cause == Cause::Gpu,
+            cause == Cause::Gpu,
+            "{explained:?}"
+        );
+    }
+}
+
+#[test]
 fn the_same_xid_before_or_after_its_life_is_not_its_cause() {
     for at in ["01:00:00", "02:35:00"] {
         let mut report = node(vec![xid(94, at, OWN_GPU, None)]);

@@ -259,6 +259,9 @@ impl Nodes<'_> {
             self.open.iter().copied().filter(|candidate| amount(candidate) > 0).collect();
         with_room.sort_by_key(|candidate| (Reverse(amount(candidate)), candidate.node.clone()));
         let Some(best) = with_room.first() else {
+            if self.open.is_empty() {
+                return format!("fits now: no pod that requests {resource}, because every GPU node is excluded");
+            }
             return format!("fits now: no pod that requests {resource}, because no eligible GPU node has any free");
         };
         let listed = with_room.iter().take(MAX_NODES).map(|candidate| {
@@ -529,10 +532,10 @@ fn repair_gpus(node: &str) -> Change {
     Change::from(text).after(CheckBefore::Repair(node.to_owned()))
 }
 
-/// Returns whether a label (`key=value`) identifies a machine or its location. Such a label is not changed to place a
+/// Returns whether a label (`key=value`) identifies a machine, its location or its node pool. Such a label is not changed to place a
 /// pod.
 fn is_of_machine(label: &str) -> bool {
-    const DOMAINS: [&str; 8] = [
+    const DOMAINS: [&str; 11] = [
         "kubernetes.io/",
         "topology.kubernetes.io/",
         "node.kubernetes.io/",
@@ -541,6 +544,9 @@ fn is_of_machine(label: &str) -> bool {
         "cloud.google.com/",
         "karpenter.sh/",
         "eks.amazonaws.com/",
+        "alpha.eksctl.io/",
+        "kubernetes.azure.com/",
+        "agentpool=",
     ];
     DOMAINS.iter().any(|domain| label.starts_with(domain))
 }
@@ -592,7 +598,7 @@ fn remedy(rejection: &RejectionReason, node: &str) -> Change {
         RejectionReason::Label { wanted, .. } if is_of_machine(wanted) => {
             format!(
                 "remove {wanted} from the pod's nodeSelector (if a controller added it, change the setting that causes \
-                    this), so that the pod can use {node}"
+                    this), so that the pod can use {node}, or add a node with {wanted}"
             )
         }
         RejectionReason::Label { wanted, .. } if is_state(wanted) => format!(

@@ -373,7 +373,10 @@ impl SlimEvent {
         if name.is_empty() || uid == pod.uid || (kind == "Pod" && name == pod.name) {
             return false;
         }
-        let is_related = pod.related.iter().any(|one| one == name || one == uid);
+        // Kueue calls the Workload of an owner KIND-NAME-HASH.
+        let queued = name.split_once('-').and_then(|(_, rest)| rest.rsplit_once('-')).filter(|_| kind == "Workload");
+        let queued = queued.map_or("", |(owner, _)| owner);
+        let is_related = queued == pod.name || pod.related.iter().any(|one| one == name || one == uid || one == queued);
         let controls = pod.name.strip_prefix(name).is_some_and(|rest| rest.starts_with('-'));
         // An event of an autoscaler or disruption budget with this name is not about the pod. An event about a pod that
         // a controller could not create is about another pod.
@@ -428,6 +431,18 @@ mod tests {
         assert_eq!((node.count, pod.count), (12, 12));
         assert_eq!(node.last, pod.time);
         assert_eq!(node.last, "2026-11-21T02:10:00Z".parse().ok());
+    }
+
+    #[test]
+    fn the_workload_of_a_queue_belongs_to_its_pod() {
+        let is_beside = |kind: &str, name: &str| {
+            let object = json!({"kind": kind, "name": name, "uid": "w"});
+            let pod = PodNames { name: "train-0", uid: "p", related: &["train".to_owned()] };
+            event(json!({"type": "Warning", "reason": "Pending", "message": "no quota", "involvedObject": object}))
+                .is_beside(&pod)
+        };
+        assert!(is_beside("Workload", "pod-train-0-3f1c9") && is_beside("Workload", "job-train-0a1b2"));
+        assert!(!is_beside("Workload", "pod-train-1-3f1c9") && !is_beside("Service", "pod-train-0-3f1c9"));
     }
 
     #[test]

@@ -79,6 +79,7 @@ const CAUSES: &[(Evidence, Part, CauseRule)] = &[
     (Inferred, Part::Program, process::zombie),
     (Inferred, Part::Program, process::limited_by_its_container),
     (Inferred, Part::Program, process::program_ended),
+    (Inferred, Part::Program, process::one_crashed),
     (Inferred, Part::Running, kubelet::pulls_its_image),
     (Inferred, Part::Running, process::possibly_stuck),
     (Inferred, Part::Running, kubelet::not_ready),

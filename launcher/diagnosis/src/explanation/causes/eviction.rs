@@ -2,7 +2,7 @@
 //! `after_completion`: it was rejected, evicted, preempted or deleted. `node_not_ready`, `lost_by_a_reboot`,
 //! `older_than_the_driver`: its node is not Ready, was rebooted, or loaded the driver later.
 
-use crate::explanation::causes::{Case, NOT_IDENTIFIED, end_quote, event_quote, start};
+use crate::explanation::causes::{Case, NOT_IDENTIFIED, end_quote, event_quote, process, start};
 use crate::explanation::types::{Cause, Certainty, Explanation};
 use crate::input::processes::waits_outside_driver;
 use crate::messages::phrases::{self, Part};
@@ -400,6 +400,7 @@ pub(crate) fn older_than_the_driver(case: &Case<'_>) -> Option<Explanation> {
 pub(crate) fn preempted_or_deleted(case: &Case<'_>) -> Option<Explanation> {
     ends_in_grace(case)
         .or_else(|| stays_terminating(case))
+        .or_else(|| process::waits_for_storage(case).filter(|_| case.pod.deleted.is_some()))
         .or_else(|| by_event(case))
         .or_else(|| by_condition(case))
         .or_else(|| by_deletion(case))
@@ -410,12 +411,12 @@ const NOT_OF_GPU: &str = "This is not a GPU problem.";
 fn by_event(case: &Case<'_>) -> Option<Explanation> {
     let ended = case.ended().is_some_and(|end| matches!(end.exit_code, 137 | 143));
     let all = || case.pod.events.iter().rev().filter(|event| !event.is_ours());
-    let reasons = ["Preempted", "TaintManagerEviction", "Killing", "NodeNotReady", "Evicted"];
-    let known = all().find(|event| reasons.contains(&event.reason.as_str()));
-    let event = known
-        .filter(|event| event.reason != "Killing")
+    // The kubelet reports Killing for every pod that it ends, whoever requested it.
+    let reasons = ["Preempted", "TaintManagerEviction", "NodeNotReady", "Evicted"];
+    let event = all()
+        .find(|event| reasons.contains(&event.reason.as_str()))
         .or_else(|| all().find(|event| requests_end(case, event)))
-        .or(known)?;
+        .or_else(|| all().find(|event| event.reason == "Killing"))?;
     let is_eviction = ["Preempted", "TaintManagerEviction", "Evicted"].contains(&event.reason.as_str());
     // A pod can be preempted before any of its containers runs.
     let never_ran = is_eviction && case.ended().is_none() && case.pod.running().next().is_none();
@@ -425,7 +426,7 @@ fn by_event(case: &Case<'_>) -> Option<Explanation> {
             Some(by) => (
                 Certainty::Certain,
                 format!("the pod was preempted by pod {by}, which has a higher priority"),
-                format!("{NOT_OF_GPU} Recreate the pod, or raise its priority."),
+                format!("{NOT_OF_GPU} Its controller creates a new pod; recreate a pod without a controller. To prevent this, raise the priority of the pod."),
             ),
             None if event.reason == "TaintManagerEviction" => {
                 (Certainty::Certain, DELETED_BY_TAINT.1.to_owned(), format!("{NOT_OF_GPU} {}", DELETED_BY_TAINT.2))

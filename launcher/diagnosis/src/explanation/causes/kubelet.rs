@@ -39,18 +39,23 @@ pub(crate) fn killed_by_a_probe(case: &Case<'_>) -> Option<Explanation> {
         let why = answer.map(|(meaning, _)| format!(": {meaning}")).unwrap_or_default();
         let what = format!("the kubelet killed container {container}, because its {probe} probe failed{why}");
         let first = answer.map(|(_, advice)| format!("{advice} ")).unwrap_or_default();
+        let log = failing_part::where_is_log(case, container, &end.log_command(case.pod));
+        let advice = match probe {
+            "startup" => format!(
+                "If the program was still loading (its log: {log}), give it more time: raise failureThreshold of the startup probe, or shorten the \
+                 load, for example with a local copy of the model. If the program had started, compare the path and port of the probe with \
+                 those of the program."
+            ),
+            _ => format!(
+                "{first}Check in the container's log why the program did not respond ({log}). If it is only slow, add a startupProbe, or give the \
+                 {probe} probe more time."
+            ),
+        };
         case.explain(Cause::Application, Certainty::Certain, what)
             .with_evidence([event_quote(kill)])
             .with_evidence(failure.map(event_quote))
             .with_evidence(crate::explanation::causes::end_quote(case))
-            .with_action(
-                ActionCode::FixApplication,
-                format!(
-                    "{first}Check in the container's log why the program did not respond ({}). If it is only slow, add a startupProbe, or give the \
-                     {probe} probe more time.",
-                    failing_part::where_is_log(case, container, &end.log_command(case.pod))
-                ),
-            )
+            .with_action(ActionCode::FixApplication, advice)
     })
 }
 

@@ -206,22 +206,22 @@ fn none_free(case: &Case<'_>, message: &str) -> Refusal {
         refusal.evidence.extend(counted);
         return refusal;
     }
-    if let Some(fewer) = finding(case, &["gpus-not-allocatable"]) {
-        // A lost GPU is the reason why fewer devices are allocatable.
-        if finding(case, &LOST).is_some_and(|lost| lost.severity >= Severity::Critical) {
-            let refusal = Refusal::of_node(format!("{what}; a GPU of {node} cannot be used"), String::new());
-            let mut refusal = explained_by(case, &LOST, refusal);
-            refusal.cause = Cause::Gpu;
-            refusal.evidence.extend(counted);
-            return refusal;
-        }
-        if free != Some(0) {
-            let what = format!("{what}; not all GPUs of {node} are allocatable");
-            let advice = format!("Diagnose {node}: {} Then recreate the pod.", fewer.action.text);
-            let mut refusal = Refusal::of_node(what, advice);
-            refusal.evidence = quote(fewer).into_iter().chain(counted).collect();
-            return refusal;
-        }
+    let fewer = finding(case, &["gpus-not-allocatable"]);
+    // A lost GPU is the reason why fewer devices are allocatable.
+    let is_lost = finding(case, &LOST).is_some_and(|lost| lost.severity >= Severity::Critical);
+    if is_lost && (fewer.is_some() || free != Some(0)) {
+        let refusal = Refusal::of_node(format!("{what}; a GPU of {node} cannot be used"), String::new());
+        let mut refusal = explained_by(case, &LOST, refusal);
+        refusal.cause = Cause::Gpu;
+        refusal.evidence.extend(counted);
+        return refusal;
+    }
+    if let Some(fewer) = fewer.filter(|_| free != Some(0)) {
+        let what = format!("{what}; not all GPUs of {node} are allocatable");
+        let advice = format!("Diagnose {node}: {} Then recreate the pod.", fewer.action.text);
+        let mut refusal = Refusal::of_node(what, advice);
+        refusal.evidence = quote(fewer).into_iter().chain(counted).collect();
+        return refusal;
     }
     let mut refusal = match free {
         Some(0) => Refusal::of_node(

@@ -1,7 +1,9 @@
 //! Causes in the memory, the processes and the exit codes of a pod. `out_of_memory`, `damaged_host_memory`, `stuck`,
-//! `possibly_stuck`, `stopped`, `zombie`, `ends_without_error`, `limited_by_its_container`, `program_ended`: explain
-//! a failed or hanging program. `no_problem`: explains pods that have no problem, or only a finding or message that
-//! may concern them.
+//! `possibly_stuck`, `stopped`, `zombie`, `ends_without_error`, `limited_by_its_container`, `program_ended`,
+//! `one_crashed`: explain a failed or hanging program. `no_problem`: explains pods that have no problem, or only a
+//! finding or message that may concern them.
+
+use std::collections::BTreeSet;
 
 use jiff::SignedDuration;
 
@@ -190,9 +192,28 @@ fn waiting<'c>(case: &'c Case<'_>) -> impl Iterator<Item = &'c GpuProcess> {
 /// If a pod stays in Terminating for longer than this, the grace period is not the only reason.
 const LONG_TERMINATING: SignedDuration = SignedDuration::from_mins(30);
 
+/// Explains a running pod whose process waits in the kernel for storage or the network. If the pod is being deleted, this
+/// wait is the reason why it does not end.
+pub(crate) fn waits_for_storage(case: &Case<'_>) -> Option<Explanation> {
+    let process = waiting(case).find(|process| waits_outside_driver(process))?;
+    let storage = case.all_findings().find(|finding| finding.id == "remote-storage-not-responding");
+    let what = "its process waits for storage or the network (state D), and not in the NVIDIA driver";
+    let advice = "Restore the file server or the disk first: the process then continues or ends. Reboot the node only if that is not possible.";
+    (case.pod.phase == "Running").then(|| {
+        case.explain(Cause::Node, Certainty::Likely, what)
+            .with_evidence([in_words(process)])
+            .with_evidence(storage.map(finding_quote))
+            .with_evidence(storage.into_iter().flat_map(|finding| finding.evidence.iter().take(2).cloned()))
+            .with_action(ActionCode::Watch, advice)
+    })
+}
+
 /// Explains a pod whose process may be stuck. One reading is no proof, because a driver call can be in state D for a
 /// moment.
 pub(crate) fn possibly_stuck(case: &Case<'_>) -> Option<Explanation> {
+    if let Some(explanation) = waits_for_storage(case) {
+        return Some(explanation);
+    }
     let waiting: Vec<_> = waiting(case).collect();
     // If a process was asked to end long ago, its wait in the kernel is not short.
     let deleted = case
@@ -200,20 +221,6 @@ pub(crate) fn possibly_stuck(case: &Case<'_>) -> Option<Explanation> {
         .deleted
         .zip(case.report.and_then(|report| report.taken_at))
         .map(|(deleted, now)| now.duration_since(deleted));
-    if let Some(process) =
-        waiting.iter().find(|process| waits_outside_driver(process)).filter(|_| case.pod.phase == "Running")
-    {
-        let storage = case.all_findings().find(|finding| finding.id == "remote-storage-not-responding");
-        let what = "its process waits for storage or the network (state D), and not in the NVIDIA driver";
-        let advice = "Restore the file server or the disk first: the process then continues or ends. Reboot the node only if that is not possible.";
-        return Some(
-            case.explain(Cause::Node, Certainty::Likely, what)
-                .with_evidence([in_words(process)])
-                .with_evidence(storage.map(finding_quote))
-                .with_evidence(storage.into_iter().flat_map(|finding| finding.evidence.iter().take(2).cloned()))
-                .with_action(ActionCode::Watch, advice),
-        );
-    }
     if !waiting.is_empty() && deleted.is_some_and(|age| age > LONG_TERMINATING) {
         let explained = case.explain(
             Cause::Node,
@@ -579,6 +586,39 @@ fn said(case: &Case<'_>, message: &str) -> Option<(Reading, bool)> {
     })
 }
 
+/// Explains a running pod of which one process crashed: the kernel logged the crash, a GPU of the pod has no process any
+/// more, and its other GPUs have one.
+pub(crate) fn one_crashed(case: &Case<'_>) -> Option<Explanation> {
+    let on_node = case.on_node;
+    let used: BTreeSet<u32> = on_node.processes.iter().flat_map(|process| &process.uses).map(|one| one.gpu).collect();
+    let idle: Vec<String> = on_node.indices.difference(&used).map(ToString::to_string).collect();
+    if case.pod.phase != "Running" || idle.is_empty() || used.is_empty() {
+        return None;
+    }
+    let (from, _) = case.pod.run();
+    let is_own = |event: &&KernelEvent| {
+        let in_run = from.zip(event.last).is_some_and(|(from, last)| last >= from);
+        let is_known = |process: &GpuProcess| process.name.is_some() && process.name == event.process;
+        let has_ended = event.pid.is_some_and(|pid| !on_node.pids.contains(&pid));
+        event.kind == KernelEventKind::Segfault && in_run && has_ended && on_node.processes.iter().any(is_known)
+    };
+    let log = Section::data_of(&case.report?.sections.xid)?;
+    let crash = log.events.iter().rev().find(is_own)?;
+    let library = crash.details.get("library").map(|name| format!(" in {}", clean(name, 80))).unwrap_or_default();
+    let what = format!(
+        "one of its processes crashed{library}, and GPU {} has no process of the pod: the other processes may wait for it",
+        idle.join(", ")
+    );
+    Some(case.explain(Cause::Application, Certainty::Likely, what).with_evidence(quotes(&[crash])).with_action(
+        ActionCode::RestartPod,
+        "Restart the job. Read the log of the process that crashed (a core dump shows the place), and check the version of the library \
+         that the kernel line names. The GPU has no fault.",
+    ))
+}
+
+/// The kubelet records the end of a container that a reboot ended within this time after the boot.
+const WITH_BOOT: SignedDuration = SignedDuration::from_mins(5);
+
 /// Explains a pod that is running or completed. It has no problem only if its node was read, and no finding is about
 /// it.
 pub(crate) fn no_problem(case: &Case<'_>) -> Option<Explanation> {
@@ -645,8 +685,10 @@ pub(crate) fn no_problem(case: &Case<'_>) -> Option<Explanation> {
     };
     let restart = case.ended().filter(|end| end.exit_code != 0 && end.was_restarted).map(|end| {
         let at = end.finished.map(|time| format!(" at {time:.0}")).unwrap_or_default();
+        let apart = end.finished.zip(case.booted()).map(|(end, boot)| end.duration_since(boot).abs());
+        let boot = if apart.is_some_and(|apart| apart <= WITH_BOOT) { " when its node rebooted" } else { "" };
         format!(
-            "container {} ended{at} ({}, exit code {}) and has run since its restart",
+            "container {} ended{at}{boot} ({}, exit code {}) and has run since its restart",
             end.container, end.reason, end.exit_code
         )
     });
@@ -854,6 +896,9 @@ fn beside_finding(case: &Case<'_>, what: &str, first: &Finding, findings: &[&Fin
     let (cause, whose) = match (first.class, is_of_pod(case, first), is_of_gpu(case, first)) {
         (Class::Application, true, _) => (Cause::Application, "the pod"),
         (Class::Application | Class::Driver, false, true) => (Cause::Node, "its GPU"),
+        (_, _, true) if NETWORK.iter().any(|start| first.id.starts_with(start)) => {
+            (Cause::Node, "a network port next to its GPU")
+        }
         (_, _, true) => (Cause::Gpu, "its GPU"),
         (_, true, false) => (Cause::Node, "the pod"),
         // It is not known whether the finding affects this pod.
@@ -867,6 +912,9 @@ fn beside_finding(case: &Case<'_>, what: &str, first: &Finding, findings: &[&Fin
     explanation.action = case.action_for(first);
     explanation
 }
+
+/// Beginnings of the ids of findings about network cards and their ports.
+const NETWORK: [&str; 3] = ["rdma-", "nic-", "roce-"];
 
 fn in_words(process: &GpuProcess) -> String {
     let GpuProcess { pid, name, state, .. } = process;

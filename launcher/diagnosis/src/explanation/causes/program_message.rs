@@ -67,7 +67,9 @@ pub(crate) fn said_by_the_program(case: &Case<'_>) -> Option<Explanation> {
     // CUDA reports the same error if it finds no driver at all.
     let not_added = Some(()).filter(|()| phrase.is_about_old_driver() && !text.contains(FOUND) && case.driver_works());
     let not_added = not_added.and_then(|()| injection::other_handler(case));
-    let elsewhere = if phrase.is_about_other_ranks() { on_other_gpus(case, &end) } else { Vec::new() };
+    let undecided = phrase.cause == Cause::Unknown && finding.is_none();
+    let lost = if undecided { lost_with_its_end(case, &end) } else { Vec::new() };
+    let elsewhere = if phrase.is_about_other_ranks() { on_other_gpus(case, &end) } else { lost.clone() };
     let container = end.container;
     let why = finding.map(|finding| format!(" ({})", finding.headline())).unwrap_or_default();
     let without = requests_none(case, phrase);
@@ -80,7 +82,11 @@ pub(crate) fn said_by_the_program(case: &Case<'_>) -> Option<Explanation> {
     let own_fault = fault_of_its_code(case, &end)
         .filter(|_| phrase.cause == Cause::Unknown && finding.is_none() && text.to_ascii_lowercase().contains("cuda"));
     let is_its_own = hidden.is_some() || holder.is_some() || own_fault.is_some();
-    let cause = if is_its_own { Cause::Application } else { cause_of(case, phrase, finding) };
+    let cause = match (is_its_own, lost.is_empty()) {
+        (true, _) => Cause::Application,
+        (false, false) => Cause::Gpu,
+        (false, true) => cause_of(case, phrase, finding),
+    };
     let newer = newer_on_node(case, phrase, text);
     let cause = if newer.is_some() { Cause::Application } else { cause };
     let note = match (without, holder, past, elsewhere.is_empty()) {
@@ -91,6 +97,7 @@ pub(crate) fn said_by_the_program(case: &Case<'_>) -> Option<Explanation> {
         (_, _, true, _) => "; the driver of its node works now".to_owned(),
         _ if not_given => "; the driver of its node has worked since before the container started".to_owned(),
         _ if newer.is_some() => String::new(),
+        (_, _, _, false) if !lost.is_empty() => "; a GPU of its node failed when it ended".to_owned(),
         (_, _, _, false) => "; another GPU or an NVSwitch of its node failed before".to_owned(),
         _ => own_fault.as_ref().map(|words| format!("; {words}")).unwrap_or_default(),
     };
@@ -181,7 +188,7 @@ pub(crate) fn said_by_the_program(case: &Case<'_>) -> Option<Explanation> {
         explanation = explanation.with_action(
             ActionCode::FixApplication,
             "Remove libcuda and the folder cuda-compat from the library path of the image (LD_LIBRARY_PATH, ld.so.conf): the program loads \
-             another libcuda than that of its node.",
+             a libcuda that is not the one of the node's driver.",
         );
     } else if let Some(finding) = finding {
         explanation.action = case.action_for(finding);
@@ -451,6 +458,21 @@ fn on_other_gpus<'c>(case: &'c Case<'_>, end: &Termination<'_>) -> Vec<&'c Kerne
     };
     let events = log.into_iter().flat_map(|log| &log.events).filter(|event| event.boot_id.is_none());
     events.filter(severe).filter(before).filter(|event| !own(event)).collect()
+}
+
+/// If a GPU of the node was lost within this time before the end of a program, the loss ended the program.
+const AT_ITS_END: SignedDuration = SignedDuration::from_secs(60);
+
+/// Returns the losses of GPUs of the node shortly before the end of a program whose GPUs are not known any more.
+fn lost_with_its_end<'c>(case: &'c Case<'_>, end: &Termination<'_>) -> Vec<&'c KernelEvent> {
+    if !case.on_node.addresses.is_empty() || !case.pod.wants_gpus {
+        return Vec::new();
+    }
+    let before = |event: &&KernelEvent| {
+        let gap = end.finished.zip(event.last).map(|(finished, last)| finished.duration_since(last));
+        gap.is_some_and(|gap| (-WITH_ITS_END..=AT_ITS_END).contains(&gap))
+    };
+    case.on_node.node_events.iter().filter(|event| event.is_off_bus()).filter(before).collect()
 }
 
 /// Returns the action of the diagnosis for a GPU or NVSwitch of the node that failed, with its name.

@@ -489,7 +489,7 @@ fn in_words(first: &'static Phrase, reasons: &[&str]) -> String {
     meanings.join(if first.what.contains("pod group") { ": " } else { "; for other nodes: " })
 }
 
-/// Returns the phrases of the reasons without repetition, each with the first reason that matches it.
+/// Returns the phrases that match the reasons, each phrase once, with the first reason that matches it.
 fn distinct<'r>(reasons: &[&'r str]) -> Vec<(&'static Phrase, &'r str)> {
     let mut found: Vec<(&'static Phrase, &str)> = Vec::new();
     for reason in reasons {
@@ -512,7 +512,10 @@ fn remedies(case: &Case<'_>, first: &Phrase, reasons: &[&str]) -> String {
             format!("if the nodes with the taint {taint} are the nodes with the GPUs, add a toleration for this taint")
         }
         Some(taint) if taint.to_ascii_lowercase().contains("gpu") => {
-            format!("the taint {taint} keeps pods that request no GPU off these nodes: do not tolerate it")
+            format!(
+                "if the pod needs a GPU, request it (nvidia.com/gpu: 1): the taint {taint} keeps pods that request no GPU off these nodes; do not \
+                 tolerate it without a request"
+            )
         }
         Some(taint) => {
             format!("if the pod is meant for the nodes with the taint {taint}, add a toleration for this taint")

@@ -118,7 +118,7 @@ fn each_reason_of_the_scheduler_has_its_own_remedy() {
     let pod = PodFacts { wants_gpus: false, gpu_containers: Vec::new(), ..waiting(message) };
     let explained = explain(&pod, None, None);
     let text = &explained.action.text;
-    assert!(text.contains("WaitForFirstConsumer") && text.contains("do not tolerate it"), "{text}");
+    assert!(text.contains("WaitForFirstConsumer") && text.contains("request it (nvidia.com/gpu: 1)"), "{text}");
     assert!(!text.contains("add a toleration"), "{text}");
     let with_gpus = explain(&waiting(message), None, None);
     assert!(with_gpus.action.text.contains("add a toleration for this taint"), "{}", with_gpus.action.text);

@@ -5,6 +5,7 @@ use crate::explanation::tests::*;
 use jiff::SignedDuration;
 use syringe_core::facts::kubernetes::node::KubernetesInput;
 use syringe_core::facts::kubernetes::pod::ContainerSpec;
+use syringe_core::facts::processes::GpuUse;
 
 #[test]
 fn the_gpu_is_ruled_out_only_if_it_was_read() {
@@ -152,6 +153,28 @@ pub(crate) fn running(state: &str, events: Vec<KernelEvent>) -> (PodFacts, Repor
     };
     let ready = Some(true);
     (PodFacts { phase: "Running".into(), ready, containers: vec![container], ..failed(1, "Error") }, report)
+}
+
+#[test]
+fn a_rank_that_crashed_is_named_while_the_others_wait_for_it() {
+    let mut crash = xid(0, "02:20:00", OWN_GPU, Some(8));
+    (crash.kind, crash.code, crash.name, crash.pci_address) = (KernelEventKind::Segfault, None, None, None);
+    crash.process = Some("python3".into());
+    crash.details.insert("library".into(), "libnccl.so.2".into());
+    for (uses, of_name, is_named) in [(1, "python3", true), (0, "python3", false), (1, "sh", false)] {
+        let (pod, mut report) = running("S", vec![crash.clone()]);
+        let kubelet = report.sections.kubelet.as_mut().and_then(|section| section.data.as_mut()).expect("a kubelet");
+        kubelet.allocations[0].devices.truncate(1);
+        let other = kubelet.allocations[0].clone();
+        kubelet.allocations.push(Allocation { devices: vec!["GPU-other".into()], ..other });
+        let processes =
+            report.sections.processes.as_mut().and_then(|section| section.data.as_mut()).expect("processes");
+        processes.processes[0].name = Some(of_name.into());
+        let gpus = (0..=1).filter(|gpu| uses == 0 || *gpu == 1);
+        processes.processes[0].uses = gpus.map(|gpu| GpuUse { gpu, ..GpuUse::default() }).collect();
+        let explained = cause_of(&pod, &report);
+        assert_eq!(explained.summary.contains("libnccl.so.2"), is_named, "{uses} {of_name}: {}", explained.summary);
+    }
 }
 
 #[test]

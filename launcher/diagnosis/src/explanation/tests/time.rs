@@ -257,6 +257,16 @@ fn the_condition_and_the_events_of_an_eviction_are_the_cause() {
         field: String::new(),
         warning: false,
     };
+    let killing = syringe_core::facts::kubernetes::pod::PodEvent {
+        time: Some(time("02:10:01")),
+        reason: "Killing".into(),
+        message: "Stopping container main".into(),
+        ..event.clone()
+    };
+    let both =
+        PodFacts { events: vec![event.clone(), killing], deleted: Some(time("02:10:00")), ..failed(143, "Error") };
+    let explained = cause_of(&both, &node(Vec::new()));
+    assert!(explained.summary.contains("preempted by pod 0a1b"), "{explained:?}");
     let pod = PodFacts { containers: Vec::new(), phase: "Pending".into(), events: vec![event], ..failed(0, "") };
     let explained = cause_of(&pod, &node(Vec::new()));
     assert_eq!((explained.cause, explained.certainty), (Cause::Cluster, Certainty::Certain), "{explained:?}");

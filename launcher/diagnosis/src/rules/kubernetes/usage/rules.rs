@@ -68,7 +68,7 @@ rules! {
             deletion of the pod only when none of its processes is left.",
         means "The grace period of a deleted pod ended more than 30 minutes ago, and the pod still exists. The scheduler counts its GPUs as used, \
             so that other pods wait for them.",
-        reads "kubernetes.gpu_pods", about Workload, depth 3;
+        reads "kubernetes.gpu_pods, processes.processes", about Workload, depth 3;
     UNLICENSED: "vgpu-unlicensed" Critical Driver VGPU_DOC, "The vGPU has no license",
         UpdateSoftware "Check nvidia-gridd on {node} (systemctl status nvidia-gridd), its client token, and its \
             connection to the license server. Without a license, NVIDIA restricts the performance of the vGPU some minutes \

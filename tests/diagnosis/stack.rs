@@ -206,6 +206,28 @@ fn pods_that_are_replaced_say_nothing() {
     assert_eq!(ids(&diagnose(&report, &cluster(&report, Some(8), pods))), []);
 }
 
+#[test]
+fn a_worker_of_feature_discovery_that_the_taint_keeps_away_is_named() {
+    let report = unregistered();
+    let mut facts = cluster(&report, None, Vec::new());
+    facts.pci_label_elsewhere = Some(true);
+    let worker = |mismatch: Option<&str>| {
+        json!([{"namespace": "gpu-operator", "name": "gpu-operator-node-feature-discovery-worker",
+        "created": ago(&report, 9_000), "mismatch": mismatch}])
+    };
+    let of = |facts: &KubernetesFacts| {
+        let found = diagnose(&report, facts).findings.into_iter().find(|finding| finding.id == "stack-not-deployed");
+        found.expect("the finding")
+    };
+    facts.daemon_sets =
+        serde_json::from_value(worker(Some("no toleration for the taint dedicated=ml:NoSchedule"))).ok();
+    let found = of(&facts);
+    assert!(found.evidence.iter().any(|line| line.contains("dedicated=ml")), "{:?}", found.evidence);
+    assert!(found.action.text.contains("toleration"), "{}", found.action.text);
+    facts.daemon_sets = serde_json::from_value(worker(None)).ok();
+    assert!(!of(&facts).action.text.contains("toleration"));
+}
+
 /// If the pods of the node were not read, the finding has no reason.
 #[test]
 fn nothing_is_said_of_pods_that_were_not_read() {
@@ -407,6 +429,31 @@ fn healthy_clusters_of_every_kind_stay_silent() {
         let bad = diagnosis.stack.iter().find(|stage| !matches!(stage.state, StageState::Ok | StageState::Unknown));
         assert_eq!(bad, None, "{name}");
     }
+}
+
+#[test]
+fn a_gpu_that_vfio_did_not_take_needs_no_nvidia_driver() {
+    let mut report = scenario("healthy-h100-8");
+    let host = report.sections.host.as_mut().and_then(|section| section.data.as_mut()).expect("host");
+    host.pci_gpus.iter_mut().for_each(|gpu| gpu.driver = Some("vfio-pci".to_owned()));
+    (host.pci_gpus[3].driver, host.driver.loaded) = (None, None);
+    report.sections.inventory = Some(Section::read(syringe_core::facts::inventory::Inventory::default(), Vec::new()));
+    let diagnosis = diagnose(&report, &cluster(&report, None, Vec::new()));
+    assert_eq!(ids(&diagnosis), [("gpu-not-bound", Severity::Warning)]);
+    assert!(diagnosis.findings[0].action.text.contains("vfio-pci"), "{:?}", diagnosis.findings[0]);
+}
+
+/// A restart of the plugin would offer a GPU with a fault again.
+#[test]
+fn a_gpu_that_is_withheld_for_a_fault_is_a_part_of_the_fault() {
+    let mut report = scenario("xid79-off-bus");
+    let kubelet = report.sections.kubelet.as_mut().and_then(|section| section.data.as_mut()).expect("kubelet");
+    kubelet.registered.iter_mut().for_each(|one| one.devices.truncate(7));
+    let mut facts = cluster(&report, Some(8), vec![ready(&report, "device_plugin")]);
+    facts.gpu_allocatable = Some(7);
+    let diagnosis = diagnose(&report, &facts);
+    let found = ids(&diagnosis);
+    assert!(!found.iter().any(|(id, _)| ["gpus-not-allocatable", "gpu-counts-differ"].contains(id)), "{found:?}");
 }
 
 #[test]

@@ -2,14 +2,12 @@
 
 use syringe_core::facts::container_runtime::{ContainerRuntime, ToolkitConfig};
 use syringe_core::facts::driver_load::DriverLoad;
-use syringe_core::facts::kubernetes::node::{
-    Component, ContainerStateKind, DraDevice, GpuLabels, NvidiaPod, PodWarning,
-};
+use syringe_core::facts::kubernetes::node::{Component, DraDevice, GpuLabels, NvidiaPod, PodWarning};
 use syringe_core::facts::nvidia_stack::NvidiaStack;
 use syringe_core::facts::stack_log::StackLog;
 
 use crate::driver_load::passed_through;
-use crate::kubernetes::{nvidia_pod, plugin_pod, runtime_class};
+use crate::kubernetes::{failing, nvidia_pod, plugin_pod, runtime_class};
 use crate::prelude::*;
 use crate::stack::{
     CONFIG, HOST, Runtime, TOOLKIT, containerd, file_of_nine_days, handler, nvidia, nvidia_named, plugin_stack, spec,
@@ -221,7 +219,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
         .must_not(["class:hardware"])
         .cluster(KubernetesFacts {
             gpu_dra: Some(true),
-            nvidia_pods: Some(vec![crashing_dra_driver()]),
+            nvidia_pods: Some(vec![failing("dra/gpu-kubelet-plugin-4x2k9", Component::DraDriver, "gpus")]),
             ..l40s_cluster()
         })
         .node(with_dra),
@@ -229,7 +227,10 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
             .must(finding("stack-broken-at-dra-driver").severity(Warning).evidence(["CrashLoopBackOff"]))
             .must_not(["severity:critical", "class:hardware"])
             .cluster(KubernetesFacts {
-                nvidia_pods: Some(vec![plugin_pod(PLUGIN), crashing_dra_driver()]),
+                nvidia_pods: Some(vec![
+                    plugin_pod(PLUGIN),
+                    failing("dra/gpu-kubelet-plugin-4x2k9", Component::DraDriver, "gpus"),
+                ]),
                 ..l40s_with_gpus(2)
             })
             .node(|| l40s(2)),
@@ -398,12 +399,8 @@ fn with_dra() -> Node {
 /// Returns a pod of the device plugin whose container fails repeatedly.
 fn failing_plugin() -> NvidiaPod {
     let uid = uuid(&["stack", "nvidia-device-plugin"]);
-    let mut pod = plugin_pod("kube-system/nvidia-device-plugin-8xk2p");
-    let container = &mut pod.containers[0];
-    (container.ready, container.restarts) = (false, 9);
-    (container.state.kind, container.state.since) = (ContainerStateKind::Waiting, None);
-    container.state.reason = text("CrashLoopBackOff");
-    NvidiaPod { uid, created: Some(ago(days(2))), ready: false, ..pod }
+    let pod = failing("kube-system/nvidia-device-plugin-8xk2p", Component::DevicePlugin, "nvidia-device-plugin");
+    NvidiaPod { uid, created: Some(ago(days(2))), owner: "nvidia-device-plugin".to_owned(), ..pod }
 }
 
 impl Node {
@@ -420,14 +417,4 @@ impl Node {
 fn node_warning(reason: &str) -> PodWarning {
     let message = "failed to garbage collect required amount of images".to_owned();
     PodWarning { reason: reason.to_owned(), message, count: 3, last: None }
-}
-
-fn crashing_dra_driver() -> NvidiaPod {
-    let mut pod = nvidia_pod("dra/gpu-kubelet-plugin-4x2k9", Component::DraDriver, "gpus", days(9));
-    pod.ready = false;
-    for container in &mut pod.containers {
-        (container.ready, container.restarts) = (false, 40);
-        (container.state.kind, container.state.reason) = (ContainerStateKind::Waiting, text("CrashLoopBackOff"));
-    }
-    pod
 }

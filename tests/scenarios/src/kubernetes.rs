@@ -1,5 +1,5 @@
 //! `cluster`, `cluster_with_gpus`: create the `KubernetesFacts` of a scenario's node.
-//! `nvidia_pod`, `plugin_pod`, `runtime_class`: create pods of NVIDIA's software, and the use of a RuntimeClass.
+//! `nvidia_pod`, `failing`, `plugin_pod`, `runtime_class`: create pods of NVIDIA's software, and the use of a RuntimeClass.
 
 use jiff::SignedDuration;
 use syringe_core::facts::kubernetes::node::{
@@ -37,6 +37,20 @@ pub(crate) fn nvidia_pod(full_name: &str, component: Component, container: &str,
         containers: vec![container],
         ..NvidiaPod::default()
     }
+}
+
+/// Returns a pod of NVIDIA's software whose container fails repeatedly.
+pub(crate) fn failing(full_name: &str, component: Component, container: &str) -> NvidiaPod {
+    let mut pod = NvidiaPod { ready: false, ..nvidia_pod(full_name, component, container, days(9)) };
+    pod.owner = pod.name.rsplit_once('-').map_or("", |(owner, _)| owner).to_owned();
+    let container = &mut pod.containers[0];
+    (container.ready, container.restarts) = (false, 40);
+    container.state = NvidiaContainerState {
+        kind: ContainerStateKind::Waiting,
+        reason: text("CrashLoopBackOff"),
+        ..NvidiaContainerState::default()
+    };
+    pod
 }
 
 /// Returns a pod of NVIDIA's device plugin that has been running for nine days.

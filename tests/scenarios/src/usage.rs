@@ -12,7 +12,7 @@ use syringe_core::facts::kubernetes::gpu_pod::{GpuContainer, GpuPod};
 use syringe_core::facts::kubernetes::node::Component;
 use syringe_core::pci::PciAddress;
 
-use crate::kubernetes::nvidia_pod;
+use crate::kubernetes::{failing, nvidia_pod};
 use crate::load::{Load, idle};
 use crate::node::data;
 use crate::node::pod_uid;
@@ -167,6 +167,25 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
                 host.device_nodes.retain(|name| name != "nvidia1");
             })
         }),
+        warning(
+            "label-of-machines-on-a-container-node",
+            "A label assigns the GPUs to virtual machines, but the driver of the host uses them.",
+        )
+        .must(
+            finding("gpus-not-advertised")
+                .evidence(["gpu.workload.config=vm-passthrough", "the driver of the host uses the GPUs"]),
+        )
+        .must(finding("daemonset-pod-not-ready").evidence(["nvidia-vfio-manager"]))
+        .must_not(["stack-broken-at-driver", "class:hardware"])
+        .cluster({
+            let mut cluster = without_plugin("true", None);
+            (cluster.gpu_capacity, cluster.labels.deploy) = (Some(0), BTreeMap::new());
+            cluster.labels.workload_config = text("vm-passthrough");
+            let vfio = "gpu-operator/nvidia-vfio-manager-6svz7";
+            cluster.nvidia_pods = Some(vec![failing(vfio, Component::VgpuManager, "k8s-driver-manager")]);
+            cluster
+        })
+        .node(|| l40s(4).idle().nothing_registered()),
         critical("leaving-node-needs-reset", "GPU 3 needs a reset, and the node is being removed.")
             .must(("recovery-gpu-reset", 3))
             .must("node-leaving")

@@ -145,8 +145,9 @@ fn broken(stage: Stage, component: BrokenComponent, failing_pod: FailingPod<'_>)
 }
 
 fn driver<'a>(node: &Node<'a>) -> Option<Broken<'a>> {
-    let failing_pod =
-        pods::failing_pod(node, Component::Driver).or_else(|| pods::failing_pod(node, Component::VgpuManager))?;
+    // Where GPUs respond, the manager of vGPU or vfio does not provide the driver that they use.
+    let manager = || pods::failing_pod(node, Component::VgpuManager).filter(|_| node.answering().next().is_none());
+    let failing_pod = pods::failing_pod(node, Component::Driver).or_else(manager)?;
     Some(broken(Stage::Driver, BrokenComponent::Driver, failing_pod))
 }
 

@@ -94,7 +94,7 @@ fn reports_gpu_fault(state: &str) -> bool {
         && ["gpu", "xid", "nvlink", "dcgm"].iter().any(|word| state.contains(word))
 }
 
-/// Action for a node whose driver comes with its image.
+/// Action for a node whose operating system image contains the driver.
 const PRE_INSTALLED: &str = "Find the program that wrote the state, and check whether this state is intended on \
      {node}. The value pre-installed means that the GPU Operator uses the driver in the image of the node. The driver \
      settings of the operator, such as the version, have no effect there.";
@@ -144,17 +144,27 @@ fn time_in(message: &str) -> Option<Timestamp> {
     let days = ["Mon, ", "Tue, ", "Wed, ", "Thu, ", "Fri, ", "Sat, ", "Sun, "];
     let start = days.iter().find_map(|day| message.find(day))?;
     let date = message.get(start..start + LENGTH)?;
-    rfc2822::DateTimeParser::new().parse_timestamp(date).ok()
+    rfc2822::DateTimeParser::new().relaxed_weekday(true).parse_timestamp(date).ok()
 }
 
 /// Returns a finding about a cordoned node. Another finding reports a node that a system repairs or removes.
 fn cordoned(node: &Node<'_>) -> Option<Draft> {
     let cluster = node.kubernetes;
     let taint = cluster.taints.iter().find(|taint| taint.starts_with("node.kubernetes.io/unschedulable"))?;
-    let done = cluster.labels.driver_upgrade_state.as_deref() == Some("upgrade-done");
-    let done = done.then(|| "the label of the GPU Operator says that its upgrade of the driver is done".to_owned());
-    Some(Draft::on_node(CORDONED).with_evidence(format!("taint {}", evidence::name(taint))).with_all_evidence(done))
+    let draft = Draft::on_node(CORDONED).with_evidence(format!("taint {}", evidence::name(taint)));
+    Some(match cluster.labels.driver_upgrade_state.as_deref() {
+        None | Some("") => draft,
+        Some("upgrade-done") => {
+            draft.with_evidence("the label of the GPU Operator says that its upgrade of the driver is done")
+        }
+        Some(state) => draft
+            .with_evidence(format!("label {}={}", decisions::UPGRADE_STATE, evidence::data(state)))
+            .with_action(ActionCode::Watch, CORDONED_BY_UPGRADE),
+    })
 }
+
+const CORDONED_BY_UPGRADE: &str = "Do not uncordon {node} by hand: the GPU Operator cordons a node whose driver it upgrades, and uncordons it when the upgrade \
+     is done.";
 
 /// Compares the release in the label with the release in the name of the operating system.
 fn other_release(node: &Node<'_>) -> Option<String> {

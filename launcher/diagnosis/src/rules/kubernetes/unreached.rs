@@ -18,7 +18,8 @@ use crate::messages::phrases::Part;
 use crate::messages::shapes;
 use crate::rule::{Draft, Rule, rules};
 use syringe_core::classification::{ActionCode, Severity};
-use syringe_core::facts::kernel_log::KernelEvent;
+use syringe_core::facts::host_levels::FileSystem;
+use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind};
 use syringe_core::facts::kubernetes::lifecycle::{MachineFacts, NodeConditionFact};
 use syringe_core::facts::kubernetes::node::{PodWarning, StartingPod};
 use syringe_core::kernel_log::line::{Line, Parsed};
@@ -113,7 +114,7 @@ rules! {
     PRESSURE: "node-under-pressure" Warning Driver None, "The node is short of disk space, memory or process IDs",
         FixLimits "On {node}, free the resource that the condition names. Until then, the kubelet evicts pods, deletes images and accepts few new pods.",
         means "A pressure condition of the node is true: the kubelet evicts pods.",
-        reads "kubernetes.conditions";
+        reads "kubernetes.conditions, host.levels.file_systems";
     CONDITION: "node-condition" Warning Driver None, "A condition of the node reports a problem",
         Watch "Check the problem that the condition reports on {node}. The log of the monitor that set the condition \
             (node-problem-detector, or a monitor of the cloud) has details.",
@@ -182,10 +183,20 @@ fn leaving(node: &Node<'_>, rule: Rule, taint: &str) -> Draft {
     if draft.severity == Severity::Info {
         return draft;
     }
+    if node.kubernetes.warnings.iter().any(|event| event.reason == FAILED_DRAIN) {
+        return draft.with_action(ActionCode::Watch, DRAIN_WAITS);
+    }
     let other = draft.advice.trim_start_matches("No action: ").trim_start_matches("No repair: ");
     let advice = format!("{SAVE_WORK} {}", evidence::capitalized(other));
     draft.with_action(ActionCode::Watch, advice)
 }
+
+/// Reason of the event with which Karpenter reports that a drain cannot end.
+const FAILED_DRAIN: &str = "FailedDraining";
+
+/// Action for a node that cannot be removed because of its pods.
+const DRAIN_WAITS: &str = "The drain of {node} waits for pods that may not be evicted (annotation karpenter.sh/do-not-disrupt, PodDisruptionBudget). Let the \
+     programs in the evidence save their state, and delete their pods when that is acceptable. The removal then continues.";
 
 /// Action for work on a node that goes away.
 const SAVE_WORK: &str = "Let the programs in the evidence save their state now: they end with {node}.";
@@ -267,8 +278,11 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
         let lines = warnings(node, |event| is_noticed(node, event) && is_unread_line(node, event));
         drafts.extend((!lines.is_empty()).then(|| Draft::on_node(KERNEL_LINE).with_all_evidence(lines)));
         // A line that an event quotes is left out here, because the findings about the kernel log contain it.
-        let is_separate =
-            |event: &PodWarning| is_noticed(node, event) && !is_told(event) && quoted_line(&event.message).is_none();
+        let killed = node.timeline.of_kind(KernelEventKind::OomKill).next().is_some();
+        let is_separate = |event: &PodWarning| {
+            let is_killed = event.reason == "SystemOOM" && killed;
+            is_noticed(node, event) && !is_told(event) && !is_killed && quoted_line(&event.message).is_none()
+        };
         // An event about the subject of a finding belongs to that finding.
         for draft in &mut drafts {
             draft.evidence.extend(warnings(node, |event| is_separate(event) && is_about(event, draft.rule)));
@@ -385,7 +399,7 @@ fn is_grave(node: &Node<'_>, event: &PodWarning) -> bool {
 /// Words in the reasons of events, in lower case, with the rule about the same subject.
 const SUBJECTS: [(&[&str], Rule); 4] = [
     (&["route", "network", "cni"], NO_NETWORK),
-    (&["spot", "interrupt", "terminat", "disrupt", "shutdown"], LEAVING),
+    (&["spot", "interrupt", "terminat", "disrupt", "shutdown", "faileddraining"], LEAVING),
     (&["evictionthreshold", "imagegc", "freediskspace", "systemoom"], PRESSURE),
     (&["filesystem", "readonly"], CONDITION),
 ];
@@ -430,7 +444,27 @@ fn others(node: &Node<'_>) -> Vec<Draft> {
     let is_told = other.iter().any(|condition| condition.status != "Unknown" && !is_check(&condition.name));
     let severity = if is_told { Severity::Warning } else { Severity::Info };
     let draft = of(rule, &other).map(|draft| draft.with_severity(severity));
-    of(PRESSURE, &pressure).into_iter().chain(draft).collect()
+    let is_of_disk = pressure.iter().any(|condition| condition.name == "DiskPressure");
+    let short = if is_of_disk { short_of_space(node) } else { Vec::new() };
+    of(PRESSURE, &pressure).map(|draft| draft.with_all_evidence(short)).into_iter().chain(draft).collect()
+}
+
+/// The kubelet evicts pods if less than this share of a file system is free (`imagefs.available`, by default).
+const LITTLE_PERCENT: u128 = 15;
+
+/// Returns the file systems of the node with little free space.
+fn short_of_space(node: &Node<'_>) -> Vec<String> {
+    let levels = node.host().filter(|_| node.shows_files_of_node()).and_then(|host| host.levels.as_ref());
+    let all = levels.map(|levels| levels.file_systems.as_slice()).unwrap_or_default();
+    let is_short = |of: &&FileSystem| {
+        !of.read_only && u128::from(of.available_bytes) * 100 < u128::from(of.total_bytes) * LITTLE_PERCENT
+    };
+    let line = |of: &FileSystem| {
+        let paths: Vec<String> = of.paths.iter().take(NAMED).map(|path| evidence::path(path)).collect();
+        let (left, all) = (evidence::bytes(of.available_bytes), evidence::bytes(of.total_bytes));
+        format!("{}: {left} of {all} are free", paths.join(", "))
+    };
+    all.iter().filter(is_short).take(NAMED).map(line).collect()
 }
 
 fn not_ready(node: &Node<'_>) -> Draft {

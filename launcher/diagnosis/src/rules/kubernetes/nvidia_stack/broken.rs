@@ -55,6 +55,11 @@ pub(super) fn explain(node: &Node<'_>, broken: &Broken<'_>, draft: Draft) -> Dra
         let action = format!("Start the plugin on {{node}} again: {}.", delete_command(failing_pod.pod));
         return Draft { reason: Some(reason), ..draft }.with_action(ActionCode::RestartPod, action);
     }
+    if broken.component == BrokenComponent::Driver && has_own_driver(node) {
+        let action = format!("{OWN_DRIVER}{}", log_command(failing_pod));
+        let reason = Some("the node has a driver of its own, with which the GPUs work".to_owned());
+        return Draft { reason, ..draft }.with_action(ActionCode::UpdateSoftware, action);
+    }
     // A pod that the kubelet evicted has no log. The message of the pod contains the reason.
     if let Some((phrase, message)) = eviction(failing_pod) {
         let reason = format!("the kubelet evicted its pod: {}", phrase.meaning(message));
@@ -79,6 +84,17 @@ pub(super) fn explain(node: &Node<'_>, broken: &Broken<'_>, draft: Draft) -> Dra
     };
     draft.with_action(action, format!("{text}{} Then: {}.", log_command(failing_pod), delete_command(failing_pod.pod)))
 }
+
+/// Returns whether GPUs respond with a driver that is installed on the node, outside of the folder of driver containers.
+fn has_own_driver(node: &Node<'_>) -> bool {
+    let path = node.host().and_then(|host| host.driver.library_path.as_deref());
+    node.answering().next().is_some() && path.is_some_and(|path| path.starts_with("/usr/"))
+}
+
+/// Action for a driver pod on a node that has a driver of its own.
+const OWN_DRIVER: &str = "Turn the driver of the GPU Operator off for {node} (driver.enabled=false, or the label nvidia.com/gpu.deploy.driver=false): the image of \
+     the node or its platform installs the driver, and the GPUs work with it. To use the driver of the operator, remove the other driver \
+     first, when {node} is drained.";
 
 /// Returns whether an event shows that the kubelet started after the container. A plugin registers with the kubelet at
 /// its start.

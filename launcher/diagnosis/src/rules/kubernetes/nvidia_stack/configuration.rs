@@ -44,7 +44,11 @@ pub(super) fn not_deployed(node: &Node<'_>, evidence: &[String]) -> Option<Draft
     let is_deployed_elsewhere =
         cluster.gpu_plugin_in_cluster == Some(true) && cluster.pci_label_elsewhere == Some(true);
     let unlabelled = !cluster.labels.pci_present && is_deployed_elsewhere;
+    // A plugin that the label would not bring to the node has another reason.
+    let plugins = unfit(node, |set| set.role == DaemonSetRole::GpuPlugin);
+    let is_of_labels = |line: &String| line.contains("nvidia.com/gpu") || line.contains("pci-10de");
     if !on_pci
+        || !plugins.iter().all(is_of_labels)
         || !nothing_here
         || !unlabelled
         || node.stack.advertises_gpus
@@ -58,37 +62,54 @@ pub(super) fn not_deployed(node: &Node<'_>, evidence: &[String]) -> Option<Draft
     } else {
         "the node has no label of node feature discovery"
     };
+    let unfit = unfit(node, |set| LABELLERS.iter().any(|part| set.name.contains(part)));
+    let draft = match unfit.is_empty() {
+        true => Draft::on_node(NOT_DEPLOYED),
+        false => Draft::on_node(NOT_DEPLOYED).with_action(ActionCode::UpdateSoftware, LABELLER_UNFIT),
+    };
     Some(
-        Draft::on_node(NOT_DEPLOYED)
+        draft
             .with_severity(Severity::Critical)
             .with_evidence(
                 "label feature.node.kubernetes.io/pci-10de.present is missing; other nodes of the cluster have it",
             )
             .with_evidence(why)
+            .with_all_evidence(unfit)
             .with_evidence("no pod of NVIDIA's driver, toolkit or device plugin is on the node")
             .with_all_evidence(evidence.iter().cloned()),
     )
 }
 
-/// Finds a label or setting that disables the installation of the driver on this node.
-pub(super) fn driver_is_off(node: &Node<'_>) -> Option<String> {
+/// Parts of the names of the DaemonSets of node feature discovery that run on every node.
+const LABELLERS: [&str; 2] = ["node-feature-discovery-worker", "nfd-worker"];
+
+const LABELLER_UNFIT: &str = "Give the worker of node feature discovery what the evidence names (a toleration for the taint of {node}, or its label): without \
+     the worker, {node} gets no label for its GPUs, and the GPU Operator deploys nothing there.";
+
+/// Adds the label that disables the installation of the driver on this node, with its action, if there is one.
+pub(super) fn driver_is_off(node: &Node<'_>, draft: &Draft) -> Option<Draft> {
     let labels = &node.kubernetes.labels;
     if labels.gke_driver_version.as_deref() == Some("disabled") {
-        return Some(
-            "label cloud.google.com/gke-gpu-driver-version=disabled: GKE installs no driver on this node pool"
-                .to_owned(),
-        );
+        let line = "label cloud.google.com/gke-gpu-driver-version=disabled: GKE installs no driver on this node pool";
+        return Some(draft.clone().with_evidence(line).with_action(ActionCode::UpdateSoftware, GKE_DRIVER));
     }
     let value = labels.deploy.get("driver").filter(|value| *value != "true")?;
-    Some(format!("label nvidia.com/gpu.deploy.driver={}: the operator installs no driver here", evidence::data(value)))
+    let line =
+        format!("label nvidia.com/gpu.deploy.driver={}: the operator installs no driver here", evidence::data(value));
+    Some(draft.clone().with_evidence(line))
 }
+
+/// Action for a node pool of GKE without the automatic installation of the driver.
+const GKE_DRIVER: &str = "Apply GKE's DaemonSet nvidia-driver-installer for the image of {node}, or create the node pool again with gpu-driver-version=default: \
+     GKE installs no driver on {node}, as its label says.";
 
 /// Maximum number of DaemonSets in the evidence.
 const UNFIT: usize = 4;
 
-/// Returns why the DaemonSets with this role do not match the node. Empty if one of them matches, or if there is none.
-pub(super) fn unfit(node: &Node<'_>, role: DaemonSetRole) -> Vec<String> {
-    let sets = || node.kubernetes.daemon_sets.iter().flatten().filter(|set| set.role == role);
+/// Returns why the DaemonSets that `is_of` selects do not match the node. Empty if one of them matches, or if there is
+/// none.
+pub(super) fn unfit(node: &Node<'_>, is_of: impl Fn(&DaemonSetFacts) -> bool) -> Vec<String> {
+    let sets = || node.kubernetes.daemon_sets.iter().flatten().filter(|set| is_of(set));
     if sets().any(|set| set.mismatch.is_none() || set.pod.is_some()) {
         return Vec::new();
     }
@@ -251,10 +272,24 @@ const DEPLOY: (ActionCode, &str) = (
     "Set the label nvidia.com/gpu.deploy.device-plugin=true on {node}, or do nothing if no pod is meant to use its GPUs.",
 );
 
+/// Returns the label that assigns the GPUs to virtual machines, if the driver of the host uses them as for containers.
+fn meant_for_machines<'a>(node: &Node<'a>) -> Option<&'a str> {
+    let workload = node.kubernetes.labels.workload_config.as_deref().filter(|value| value.starts_with("vm-"))?;
+    let mode = |gpu| node.inventory_of(gpu).and_then(|gpu| gpu.virtualization_mode.as_deref());
+    let mut modes = node.answering().map(mode).peekable();
+    (modes.peek().is_some() && modes.all(|mode| !mode.is_some_and(|mode| mode.starts_with("host_"))))
+        .then_some(workload)
+}
+
+/// Action for a node whose label and driver do not fit together.
+const FOR_CONTAINERS: &str = "If the GPUs of {node} are meant for containers, remove its label nvidia.com/gpu.workload.config: with this value, the GPU \
+     Operator runs the components for virtual machines there, and no toolkit or device plugin for containers. If they are meant for virtual machines, \
+     remove the driver that is installed on the host: the VFIO manager cannot take GPUs that it uses.";
+
 /// Adds the known reasons to a finding about GPUs that are not advertised, if no pod fails.
 pub(super) fn why_no_plugin(node: &Node<'_>, draft: Draft) -> Draft {
     let cluster = node.kubernetes;
-    let unfit = unfit(node, DaemonSetRole::GpuPlugin);
+    let unfit = unfit(node, |set| set.role == DaemonSetRole::GpuPlugin);
     if draft.severity == Severity::Info && unfit.is_empty() {
         return draft;
     }
@@ -275,6 +310,13 @@ pub(super) fn why_no_plugin(node: &Node<'_>, draft: Draft) -> Draft {
             .with_evidence(format!("label nvidia.com/gpu.deploy.device-plugin={}", evidence::data(value)))
             .with_all_evidence(upgrading)
             .with_action(code, advice);
+    }
+    if let Some(workload) = meant_for_machines(node) {
+        // The label is the cause of failing pods, too.
+        return Draft { rule: draft.rule.depth(0), ..draft }
+            .with_evidence(format!("label nvidia.com/gpu.workload.config={}", evidence::data(workload)))
+            .with_evidence("the driver of the host uses the GPUs, and none of them is a vGPU host")
+            .with_action(ActionCode::UpdateSoftware, FOR_CONTAINERS);
     }
     if upgrading.is_some() {
         return draft.with_all_evidence(upgrading).with_action(ActionCode::Watch, WAIT);

@@ -125,7 +125,8 @@ pub(super) fn upgrade_stuck(node: &Node<'_>) -> Option<Draft> {
         "upgrade-required" => (pod.is_some() && age.is_none_or(|age| age >= UPGRADE)) || long(QUEUE),
         _ => long(UPGRADE),
     };
-    let refused = refused_drain(node).filter(|_| state != "upgrade-done");
+    let least = if state == "upgrade-failed" { 1 } else { DRAINS };
+    let refused = refused_drain(node, least).filter(|_| state != "upgrade-done");
     if !stuck && refused.is_none() {
         return None;
     }
@@ -165,12 +166,12 @@ const DRAIN_REFUSED: &str = "The drain of {node} fails again and again: end the 
 const DRAINS: u32 = 3;
 
 /// Returns the event of the operator about a drain that failed repeatedly.
-fn refused_drain<'n>(node: &Node<'n>) -> Option<&'n PodWarning> {
+fn refused_drain<'n>(node: &Node<'n>, least: u32) -> Option<&'n PodWarning> {
     let of_drain = |event: &&PodWarning| {
         let message = event.message.to_lowercase();
         event.reason.contains("DriverUpgrade") && ["evict", "drain"].iter().any(|word| message.contains(word))
     };
-    node.kubernetes.warnings.iter().filter(of_drain).find(|event| event.count >= DRAINS)
+    node.kubernetes.warnings.iter().filter(of_drain).find(|event| event.count >= least)
 }
 
 /// Returns a line with the processes that use GPUs or keep the modules in use, from those that `counts` selects.

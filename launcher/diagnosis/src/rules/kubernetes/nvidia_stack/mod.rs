@@ -11,7 +11,7 @@ mod linked;
 mod rules;
 mod starting;
 
-use crate::input::node::Node;
+use crate::input::node::{Gpu, Node};
 use crate::input::stack::{Broken, BrokenComponent};
 use crate::rule::{About, Draft, Unread};
 use crate::rules::kubernetes::gpus::NOT_ADVERTISED;
@@ -64,12 +64,13 @@ pub(super) fn refine(node: &Node<'_>, drafts: &mut Vec<Draft>) {
     // The validator waits for a plugin that a label turns off.
     let off = configuration::is_turned_off(node) && !stack.advertises_gpus;
     let broken = broken.filter(|broken| !(off && broken.component == BrokenComponent::Validator));
+    let broken = broken.filter(|broken| !withholds_faulty_gpus(node, drafts, broken));
     // GPUs that respond show that the driver works: its pod waits for something else.
     let broken = broken.filter(|broken| none_answers || broken.stage != Stage::Driver || !waits_for_sandbox(broken));
     let is_absent =
         |draft: &&mut Draft| none_answers && draft.rule.about.is_driver() && draft.severity >= Severity::Critical;
     if let Some(draft) = drafts.iter_mut().find(is_absent) {
-        *draft = driver_absent(node, draft.clone(), broken);
+        *draft = driver_absent(node, draft.clone(), stack.broken.as_ref());
         demote_runtime(drafts);
         return;
     }
@@ -100,6 +101,17 @@ pub(super) fn refine(node: &Node<'_>, drafts: &mut Vec<Draft>) {
             }
         }
     }
+}
+
+/// Returns whether the device plugin runs and offers no GPU, because each GPU has a severe fault. A restart of the plugin
+/// would offer these GPUs again.
+fn withholds_faulty_gpus(node: &Node<'_>, drafts: &[Draft], broken: &Broken<'_>) -> bool {
+    let is_fault = |draft: &Draft| draft.severity >= Severity::Critical && draft.rule.about != About::Unavailable;
+    let has_fault = |gpu: &Gpu| drafts.iter().any(|draft| is_fault(draft) && draft.is_on(gpu));
+    broken.component == BrokenComponent::Plugin
+        && broken.failing_pod.pod.ready
+        && node.kubernetes.gpu_capacity.is_some_and(|capacity| capacity > 0)
+        && node.answering().all(has_fault)
 }
 
 /// Returns whether no container of the failing pod ever started, because the runtime could not create its sandbox.
@@ -172,15 +184,15 @@ fn driver_absent(node: &Node<'_>, draft: Draft, broken: Option<&Broken<'_>>) -> 
     if let Some(of_stack) = configuration::not_deployed(node, &draft.evidence).filter(|_| unexplained) {
         return of_stack.with_severity(draft.severity);
     }
-    if let Some(words) = configuration::driver_is_off(node).filter(|_| unexplained) {
-        return draft.with_evidence(words);
+    if let Some(off) = configuration::driver_is_off(node, &draft).filter(|_| unexplained) {
+        return off;
     }
     let broken = broken.filter(|broken| installs_driver(broken));
     if unexplained
         && broken.is_none()
         && !node.kubernetes.nvidia_pods.iter().flatten().any(|pod| pod.component == Component::Driver)
     {
-        let draft = draft.with_all_evidence(configuration::unfit(node, DaemonSetRole::GpuDriver));
+        let draft = draft.with_all_evidence(configuration::unfit(node, |set| set.role == DaemonSetRole::GpuDriver));
         return configuration::refused(node, &draft, |set| set.role == DaemonSetRole::GpuDriver).unwrap_or(draft);
     }
     let Some(broken) = broken else {

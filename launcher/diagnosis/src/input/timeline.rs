@@ -402,6 +402,10 @@ fn explains(cause: &KernelEvent, effect: &KernelEvent, recovered: bool) -> bool 
         }
         // The channels of a killed or crashed process are torn down.
         Kind::OomKill | Kind::Segfault | Kind::Host => teardown && same_process && follows(cause, effect, Some(KILL)),
+        // A program whose transfers the IOMMU blocks gets the same errors as from an invalid address of its own.
+        Kind::Iommu if same_gpu(cause, effect) => {
+            xids::class(effect) == Some(Class::Application) && follows(cause, effect, Some(TEARDOWN))
+        }
         Kind::Xid if is_link_down(cause) && same_gpu(cause, effect) => {
             let follow_up =
                 !is_link_down(effect) && matches!(code, Some(74 | 108 | 136 | 137 | 144..=150 | 155 | 43 | 45));
@@ -500,6 +504,14 @@ mod tests {
         let of = |pid| KernelEvent { pid: Some(pid), ..xid(43, 2) };
         assert_eq!(open(&report(vec![kill.clone(), of(7)])), [0; 0]);
         assert_eq!(open(&report(vec![kill, of(8)])), [43]);
+    }
+
+    #[test]
+    fn blocked_transfers_explain_errors_of_programs_on_their_gpu() {
+        let blocked = KernelEvent { kind: Kind::Iommu, code: None, ..xid(0, 0) };
+        let elsewhere = KernelEvent { pci_address: PciAddress::parse("9b:00.0"), ..xid(31, 2) };
+        let errors = vec![blocked.clone(), xid(31, 2), xid(43, 3), elsewhere, xid(119, 4), xid(31, 300)];
+        assert_eq!(open(&report(errors)), [31, 119, 31]);
     }
 
     #[test]

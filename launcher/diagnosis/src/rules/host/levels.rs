@@ -38,7 +38,7 @@ rules! {
             use. Jobs on {node} wait while their GPUs are idle.",
         means "The kernel's pressure information (PSI) shows that in the last five minutes all running programs waited for memory or for disks at \
             the same time, for a large part of the time.",
-        reads "host.levels.pressure", in_plan WorkContinues;
+        reads "host.levels.pressure", in_plan WorkContinues, depth 2;
     NO_MEMORY: "host-memory-low" Warning Application None, "The node has almost no free memory",
         FixLimits "Find what uses the memory of {node} (top, page cache of a tmpfs, processes outside of pods), and set memory limits: the kernel kills \
             processes next.",
@@ -101,13 +101,20 @@ fn is_of_service(event: &KernelEvent) -> bool {
     is_named || OF_SERVICES.iter().any(|start| group.starts_with(start))
 }
 
-fn service_killed(node: &Node<'_>) -> Option<Draft> {
-    let kills: Vec<&KernelEvent> = node.timeline.of_kind(Kind::OomKill).filter(|event| is_of_service(event)).collect();
+/// Returns a line with the control groups of the processes that the kernel killed.
+fn groups(kills: &[&KernelEvent]) -> Option<String> {
     let groups: BTreeSet<String> =
         kills.iter().filter_map(|event| event.details.get("task_memcg")).map(|group| evidence::data(group)).collect();
-    let draft = Draft::on_node(SERVICE_KILLED).with_events(kills.iter().copied()).with_all_evidence(
-        (!groups.is_empty()).then(|| format!("control group: {}", groups.into_iter().collect::<Vec<_>>().join(", "))),
-    );
+    let groups: Vec<String> = groups.into_iter().collect();
+    (!groups.is_empty()).then(|| format!("control group: {}", evidence::some(&groups, NAMED)))
+}
+
+/// Maximum number of control groups in the evidence.
+const NAMED: usize = 4;
+
+fn service_killed(node: &Node<'_>) -> Option<Draft> {
+    let kills: Vec<&KernelEvent> = node.timeline.of_kind(Kind::OomKill).filter(|event| is_of_service(event)).collect();
+    let draft = Draft::on_node(SERVICE_KILLED).with_events(kills.iter().copied()).with_all_evidence(groups(&kills));
     (!kills.is_empty()).then(|| draft.aged_on_node(node, &kills))
 }
 
@@ -118,8 +125,8 @@ fn out_of_memory(node: &Node<'_>) -> Option<Draft> {
         event.details.get("constraint").is_some_and(|one| one == "CONSTRAINT_NONE") && !is_of_service(event)
     };
     let kills: Vec<&KernelEvent> = node.timeline.of_kind(Kind::OomKill).filter(of_node).collect();
-    (!kills.is_empty())
-        .then(|| Draft::on_node(OUT_OF_MEMORY).with_events(kills.iter().copied()).aged_on_node(node, &kills))
+    let draft = Draft::on_node(OUT_OF_MEMORY).with_events(kills.iter().copied()).with_all_evidence(groups(&kills));
+    (!kills.is_empty()).then(|| draft.aged_on_node(node, &kills))
 }
 
 /// Checks the percentage and the amount of free space, because five percent of a large disk are much space.
@@ -167,7 +174,7 @@ fn read_only(node: &Node<'_>, of: &FileSystem) -> Option<Draft> {
         Some(event) => draft
             .with_evidence(evidence::kernel_line(event))
             .with_action(READ_ONLY.action, REPLACE_DISK)
-            .with_repair("Replace the disk of {node} that failed."),
+            .with_step_before("Replace the disk of {node} that failed."),
         None => draft,
     };
     Some(if only_files { draft.with_severity(Severity::Warning) } else { draft })

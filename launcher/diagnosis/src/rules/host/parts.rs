@@ -42,7 +42,7 @@ rules! {
         DrainAndReboot "Reboot {node} when its jobs have ended, and check its hardware log (BMC): the kernel lines about the event are gone.",
         means "Since the boot, the kernel had a machine check, a crash in one of its parts, or damaged memory \
             structures. The kernel log no longer has the lines about this event.",
-        reads "host.levels.kernel_taint, xid: lines of the kernel";
+        reads "host.levels.kernel_taint, xid: kernel log lines";
 }
 
 const GOVERNOR_DOC: Option<&str> = Some("https://docs.kernel.org/admin-guide/pm/cpufreq.html");
@@ -173,7 +173,7 @@ fn clock(node: &Node<'_>, levels: &HostLevels) -> Option<Draft> {
     if service.is_none() && boards::is_virtual_machine(node) {
         return None;
     }
-    let should_be = service.is_some_and(|service| SETS_CLOCK.contains(&service)) && boards::is_bare_metal(node);
+    let should_be = service.is_none_or(|service| SETS_CLOCK.contains(&service)) && boards::is_bare_metal(node);
     let service = service.map_or_else(
         || "no time service was found".into(),
         |service| format!("{} is running", evidence::data(service)),

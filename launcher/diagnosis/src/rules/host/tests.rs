@@ -224,7 +224,7 @@ fn the_clock_of_a_virtual_machine_may_be_kept_by_the_hypervisor() {
         HostLevels { clock: Some(clock), ..HostLevels::default() }
     };
     assert_eq!(of(clock(Some("chronyd"))), [("clock-not-synchronized", Severity::Warning)]);
-    assert_eq!(of(clock(None)), [("clock-not-synchronized", Severity::Info)]);
+    assert_eq!(of(clock(None)), [("clock-not-synchronized", Severity::Warning)]);
     assert_eq!(of_virtual(clock(Some("chronyd"))), [("clock-not-synchronized", Severity::Info)]);
     assert_eq!(of_virtual(clock(None)), []);
     let mut booting = report(clock(Some("chronyd")));

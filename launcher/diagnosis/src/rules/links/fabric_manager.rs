@@ -19,7 +19,7 @@ rules! {
         UpdateSoftware "Start nvidia-fabricmanager on {node}, in the version of the driver. CUDA cannot start on GPUs \
             that are not registered.",
         means "The board has NVSwitches, but Fabric Manager is not running. CUDA cannot initialize on the GPUs.",
-        reads "topology.nvswitches, topology.fabric, host.daemons, host.service_logs, inventory.name", in_plan StartsFabricManager;
+        reads "topology.nvswitches, topology.fabric, host.daemons, host.service_logs, inventory.name", in_plan StartsFabricManager, depth 1;
     RESTARTED: "fabric-manager-restarted-under-jobs" Warning Fabric FABRIC_DOC, "Fabric Manager was restarted while programs used the GPUs",
         Watch "Find out why Fabric Manager of {node} was restarted (`journalctl -u nvidia-fabricmanager`, /var/log/fabricmanager.log). Programs that fail \
             with NVLink or fabric errors since then must be restarted.",

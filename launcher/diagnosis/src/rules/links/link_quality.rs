@@ -10,8 +10,8 @@ use syringe_core::classification::Severity;
 
 rules! {
     BIT_ERRORS: "nvlink-bit-error-rate" Warning Fabric NVML_DOC, "NVLinks have a high bit error rate",
-        CheckCabling "Drain {node} and reset {gpu}. If the rate stays high, check its seating, the cables and the switch at the other \
-            end of these links.",
+        CheckCabling "Reset {gpu} when {node} is drained, at the latest at the next maintenance: work continues as long as the links are up. If the rate stays \
+            high, check its seating, the cables and the switch at the other end of these links.",
         means "The error correction of an NVLink lets more errors through than DCGM allows (1e-12). The link sends data again or fails \
             under load.",
         reads "topology.nvlinks.bit_error_rates";

@@ -29,8 +29,8 @@ rules! {
             of its kind, or the payload is smaller than the payload of the PCIe port above the card.",
         reads "topology.nics", in_plan WorkContinues;
     FIRMWARE: "nic-firmware-differs" Warning Fabric DEBUG_DOC, "Network cards of the same model have different firmware",
-        UpdateSoftware "Update the firmware of the cards of {node} in the evidence to one version (mlxfwmanager), and restart the cards (mlxfwreset). A new version \
-            works only after the reset.",
+        UpdateSoftware "At the next maintenance of {node}, update the firmware of the cards in the evidence to one version (mlxfwmanager), and restart the cards \
+            when {node} is drained (mlxfwreset, which ends their connections). A new version works only after the restart.",
         means "Network cards with the same board id (PSID) run different firmware versions, for example because an update did not reach all of them.",
         reads "topology.nics", in_plan WorkContinues;
     ADDRESS: "roce-address-missing" Warning Fabric DEBUG_DOC, "A RoCE port has no address, unlike the other RoCE \

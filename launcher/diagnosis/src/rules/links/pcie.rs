@@ -51,7 +51,7 @@ rules! {
         means "PCIe reported fatal errors of the GPU or of a port above it.",
         reads "xid: PCIe errors (AER)";
     AER_NONFATAL: "pcie-errors-uncorrected" Warning Fabric AER_DOC, "Uncorrected PCIe errors",
-        CheckCabling "Watch {gpu} on {node}. If the count grows, check seating, riser and cables.",
+        CheckCabling "Watch the PCIe errors of {gpu} on {node}. If they increase, check seating, riser and cables.",
         means "PCIe reported uncorrected errors of the GPU or of a port above it.",
         reads "xid: PCIe errors (AER)";
     AER_CORRECTED: "pcie-errors-corrected" Warning Fabric AER_DOC, "Many corrected PCIe errors",
@@ -100,6 +100,12 @@ const USUAL_NONFATAL: u64 = 10;
 
 /// Corrected errors have no effect, but this number indicates a bad link.
 const MANY_CORRECTED: u64 = 1000;
+
+/// This number of corrected errors is shown. With replays that the other GPUs do not have, it indicates a bad link.
+const SEVERAL_CORRECTED: u64 = 100;
+
+/// Minimum number of replays, and minimum ratio to the other GPUs, for a link that is unlike the others.
+const UNLIKE_OTHERS: (u64, u64) = (1000, 20);
 
 /// Limit of replays per minute and lane in DCGM, in hundredths, for generation 1 to 6.
 const REPLAYS_PER_LANE: [u64; 6] = [15, 30, 48, 96, 192, 384];
@@ -312,6 +318,16 @@ fn replays(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     }
 }
 
+/// Returns a line about replays of this GPU if its count is much higher than on each other GPU of the node.
+fn replays_unlike_others(node: &Node<'_>, gpu: &Gpu) -> Option<String> {
+    let replays = |gpu: &Gpu| node.telemetry_of(gpu)?.pcie.replays;
+    let own = replays(gpu)?;
+    let most = node.answering().filter(|other| other.index != gpu.index).filter_map(replays).max()?;
+    let (least, ratio) = UNLIKE_OTHERS;
+    (own >= least && own / ratio >= most)
+        .then(|| format!("{own} PCIe replays since the driver was loaded, at most {most} on the other GPUs"))
+}
+
 /// Returns findings about AER errors in the counters of the path and in the kernel log.
 fn errors(node: &Node<'_>, gpu: &Gpu) -> Vec<Draft> {
     let hops = node.topology_of(gpu).map(|topology| topology.pcie_path.as_slice()).unwrap_or_default();
@@ -376,6 +392,12 @@ fn errors(node: &Node<'_>, gpu: &Gpu) -> Vec<Draft> {
         let logged: &[&KernelEvent] = if logged_per_day >= MANY_CORRECTED { &corrected } else { &[] };
         drafts.push(rated(node, draft, logged, per_day >= MANY_CORRECTED || many && logged.is_empty()));
     }
+    if corrected_lines.max(total("correctable")) < MANY_CORRECTED && corrected_lines >= SEVERAL_CORRECTED {
+        let replays = replays_unlike_others(node, gpu);
+        let severity = if replays.is_some() { Severity::Warning } else { Severity::Info };
+        let draft = Draft::on_gpu(AER_CORRECTED, gpu).with_events(corrected.iter().copied()).with_severity(severity);
+        drafts.push(draft.with_all_evidence(replays).aged_on_node(node, &corrected));
+    }
     let lost: Vec<&KernelEvent> = events.iter().filter(|event| is_link_lost(event)).copied().collect();
     if !lost.is_empty() {
         let newest = lost.iter().filter_map(|event| event.ordered_at()).max();
@@ -431,10 +453,14 @@ const BOOT_PARAMETER: &str = "Add iommu=pt to the boot parameters of {node}, or 
 
 /// Returns a finding about transfers by the GPU that the IOMMU blocked.
 fn iommu(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
-    let of_gpu = |event: &&KernelEvent| {
+    let of_gpu = |event: &KernelEvent| {
         concerns(event, gpu) || event.pci_address.as_ref().zip(gpu.pci.as_ref()).is_some_and(|(a, b)| a == b)
     };
-    let faults: Vec<&KernelEvent> = node.timeline.of_kind(Kind::Iommu).filter(of_gpu).collect();
+    let current = node.timeline.events.iter().enumerate().filter(|(_, event)| event.history.is_none());
+    let (positions, faults): (Vec<usize>, Vec<&KernelEvent>) = current
+        .map(|(at, event)| (at, event.fact))
+        .filter(|(_, event)| event.kind == Kind::Iommu && of_gpu(event))
+        .unzip();
     if faults.is_empty() {
         return None;
     }
@@ -446,11 +472,15 @@ fn iommu(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     let draft = match translated {
         Some(domain) => {
             let line = format!("IOMMU domain of the GPU: {}", evidence::data(domain));
-            draft.with_evidence(line).with_action(ActionCode::DrainAndReboot, PASS_THROUGH).with_repair(BOOT_PARAMETER)
+            draft
+                .with_evidence(line)
+                .with_action(ActionCode::DrainAndReboot, PASS_THROUGH)
+                .with_step_before(BOOT_PARAMETER)
         }
         None => draft,
     };
-    Some(draft.with_evidence(format!("{} in total", evidence::times(count))).aged(node, gpu, &faults, true))
+    let draft = draft.with_evidence(format!("{} in total", evidence::times(count))).aged(node, gpu, &faults, true);
+    Some(draft.with_all_evidence(node.timeline.consequences(&positions)))
 }
 
 /// Returns whether an event is about an NVSwitch of the node.

@@ -28,55 +28,55 @@ rules! {
             inspected.",
         means "The driver nvidia-nvswitch failed for an NVSwitch: no NVLink leads to it, and GPUs reach each other over fewer links or not \
             at all.",
-        reads "xid: lines of the kernel";
+        reads "xid: kernel log lines";
     STUCK: "kernel-stuck" Warning Driver None, "A CPU of the node was stuck in the kernel",
         Watch "Read the stack below the lines in the kernel log of {node}. If the stack is in an NVIDIA module, \
             update the driver. Otherwise, look for an overloaded or faulty host. If the lines return, reboot \
             {node}.",
         means "The kernel reported a soft lockup, a hard lockup or an RCU stall. Programs stood still in that time.",
-        reads "xid: lines of the kernel", in_plan WorkContinues;
+        reads "xid: kernel log lines", in_plan WorkContinues;
     CRASHED: "kernel-crashed" Warning Driver None, "The kernel of the node reported an internal error (BUG or Oops), but still runs",
         DrainAndReboot "Reboot {node} when its jobs have ended: after such a crash, the kernel can hang at any time.",
         means "The kernel reported a BUG or an Oops. The process that it hit was ended, and locks that it held remain locked.",
-        reads "xid: lines of the kernel";
+        reads "xid: kernel log lines";
     PANIC: "kernel-panic" Warning Driver None, "The kernel of the node panicked",
         Watch "Find the cause in the lines before the panic, and in the crash dump of {node}. If it is in an NVIDIA module, update the \
             driver.",
         means "The kernel stopped the node within the last day. All work on the node was lost.",
-        reads "xid: lines of the kernel", in_plan WorkContinues;
+        reads "xid: kernel log lines", in_plan WorkContinues;
     MEMORY: "host-memory-error" Warning Hardware None, "Host memory has an error that it cannot correct",
-        Watch "Check the hardware log (BMC) of {node} for the memory module (DIMM), and replace it at the next maintenance. The kernel does \
-            not use the damaged page again until {node} boots. This is not a GPU fault.",
+        Watch "Find the memory module (DIMM) in the evidence or in the hardware log (BMC) of {node}. Drain {node} when its jobs have ended, and \
+            replace the module: the kernel uses the damaged page again after the next boot. This is not a GPU fault.",
         means "The kernel found an uncorrectable error of host memory. It ends the process that uses the damaged page with SIGBUS.",
-        reads "xid: lines of the kernel", in_plan WorkContinues;
+        reads "xid: kernel log lines", in_plan WorkContinues;
     STORAGE: "storage-error" Critical Hardware None, "A disk or a local file system reports errors",
         Watch "Check the disk of {node} in the evidence (SMART, nvme), and replace it if the check shows a fault or the errors return. This is \
             not a GPU fault.",
         means "The kernel reported errors of a disk, an array or a local file system. Programs that use it fail or wait.",
-        reads "xid: lines of the kernel", in_plan WorkContinues;
+        reads "xid: kernel log lines", in_plan WorkContinues;
     REMOTE: "remote-storage-not-responding" Warning Application None, "A file server does not respond to the node",
         Watch "Check the file server in the evidence and its network. Jobs on {node} that read from it wait.",
         means "A remote file system (NFS, Lustre, Ceph, SMB) did not respond. Jobs that use it wait, with idle GPUs.",
-        reads "xid: lines of the kernel", in_plan WorkContinues;
+        reads "xid: kernel log lines", in_plan WorkContinues;
     RESET: "passthrough-reset-failed" Warning Driver None, "A device for virtual machines did not come back after a reset",
         DrainAndReboot "Reboot {node} when its virtual machines have ended. Power-cycle {node} if the device in the \
             evidence still does not respond after the reboot. Until then, no virtual machine can start with the device.",
         means "A device that is bound to vfio-pci did not answer after a reset (FLR or bus reset) or a change of its power state. A further reset \
             does not help.",
-        reads "xid: lines of the kernel";
+        reads "xid: kernel log lines";
     LIMIT: "host-limit-reached" Warning Application None, "A limit of the host was reached",
         Watch "Raise the limit of {node} in the evidence, or find the program that uses it up.",
         means "A table or a limit of the kernel was full: connections, neighbours, open files, processes.",
-        reads "xid: lines of the kernel", in_plan WorkContinues;
+        reads "xid: kernel log lines", in_plan WorkContinues;
     SLOW: "host-slow" Warning Thermal None, "The host is slower than usual",
         Watch "Check the cooling of the CPUs of {node}. This is not a GPU fault.",
         means "The kernel reported hot CPUs. Programs that depend on the CPU are slow.",
-        reads "xid: lines of the kernel", in_plan WorkContinues;
+        reads "xid: kernel log lines", in_plan WorkContinues;
     CLOCK: "host-clock-slow" Warning Application None, "The host reads the time from a slow source",
         Watch "Compare /sys/devices/system/clocksource/clocksource0/current_clocksource of {node} with other nodes of its kind. If only {node} \
             differs, update its BIOS and reboot it when its jobs have ended. This is not a GPU fault.",
         means "The kernel stopped using the clock of the processor (TSC), because it was unstable. Programs that read the time often are slow.",
-        reads "xid: lines of the kernel", in_plan WorkContinues;
+        reads "xid: kernel log lines", in_plan WorkContinues;
 }
 
 /// Actions for the kinds of lines of a network card (sub-codes in `host_lines.tsv`). Lines of the IOMMU have no

@@ -27,6 +27,9 @@ const REPLACE_MODULE: &str = "Find the slot of the memory module in the evidence
 const FEW_CORRECTED: &str = "No action now: the host memory of {node} corrected the errors. Watch whether the number \
     of errors grows. This is not GPU memory.";
 
+const ALSO_UNCORRECTED: &str =
+    "No separate action: the host memory of {node} also has an error that it could not correct. See that finding.";
+
 /// Returns the number of corrected errors in one day: all of them if they are not older, or else the mean.
 fn corrected_in_a_day(events: &[&KernelEvent]) -> u64 {
     let count: u64 = events.iter().map(|event| event.count).sum();
@@ -104,6 +107,7 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
             let draft = Draft::on_node(MACHINE_CHECK).with_severity(severity).with_events(events.iter().copied());
             let of_memory = events.iter().all(|event| is(event, &["memory_corrected"]));
             let draft = match (of_memory, many) {
+                (true, _) if !uncorrected_memory.is_empty() => draft.with_action(ActionCode::Watch, ALSO_UNCORRECTED),
                 (_, true) => draft.with_action(ActionCode::Watch, REPLACE_MODULE),
                 (true, false) => draft.with_action(ActionCode::Watch, FEW_CORRECTED),
                 (false, false) => draft,

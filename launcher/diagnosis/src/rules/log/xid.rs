@@ -173,7 +173,7 @@ fn pids(faults: &[(usize, &KernelEvent)]) -> BTreeSet<u32> {
 }
 
 fn is_application(event: &KernelEvent) -> bool {
-    event.code.and_then(catalogue::xid).is_some_and(|entry| entry.class == Some(Class::Application))
+    xids::class(event) == Some(Class::Application)
 }
 
 /// Returns why the GPU may be the cause of application faults. The result is only a suspicion.

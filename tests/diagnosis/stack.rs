@@ -438,6 +438,9 @@ fn a_gpu_that_vfio_did_not_take_needs_no_nvidia_driver() {
     host.pci_gpus.iter_mut().for_each(|gpu| gpu.driver = Some("vfio-pci".to_owned()));
     (host.pci_gpus[3].driver, host.driver.loaded) = (None, None);
     report.sections.inventory = Some(Section::read(syringe_core::facts::inventory::Inventory::default(), Vec::new()));
+    // Without the NVIDIA driver, NVML lists no GPU in the other sections either.
+    let sections = &mut report.sections;
+    (sections.telemetry, sections.topology, sections.ecc, sections.mig) = (None, None, None, None);
     let diagnosis = diagnose(&report, &cluster(&report, None, Vec::new()));
     assert_eq!(ids(&diagnosis), [("gpu-not-bound", Severity::Warning)]);
     assert!(diagnosis.findings[0].action.text.contains("vfio-pci"), "{:?}", diagnosis.findings[0]);

@@ -1,6 +1,8 @@
 //! `GpuNames`: matches a GPU and its MIG devices with kubelet allocations.
-//! `without_share`: a device name without the suffix for a shared GPU.
+//! `without_share`: a device name without the suffix for a shared GPU. `count_without_shares`: counts such names.
 //! `gpu_addresses`: the PCI address, index and UUID of every GPU.
+
+use std::collections::BTreeSet;
 
 use crate::facts::kubelet::Allocation;
 use crate::pci::PciAddress;
@@ -71,6 +73,12 @@ pub fn without_share(device: &str) -> &str {
     let uuid = device.get(..UUID_LENGTH).filter(is_uuid);
     let without = |mark: &str| device.split_once(mark).map(|(name, _)| name);
     uuid.or_else(|| without("::")).or_else(|| without("/vgpu")).unwrap_or(device)
+}
+
+/// Returns the number of different GPUs or MIG devices, of which a device plugin may have registered several shares each.
+pub fn count_without_shares(devices: &[String]) -> u32 {
+    let different: BTreeSet<&str> = devices.iter().map(|device| without_share(device)).collect();
+    u32::try_from(different.len()).unwrap_or(u32::MAX)
 }
 
 /// Returns PCI address, index and UUID of every GPU in the inventory. These values are used to find the GPU of a kernel

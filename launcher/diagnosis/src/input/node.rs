@@ -27,7 +27,7 @@ use syringe_core::facts::mig::{GpuMig, Mig};
 use syringe_core::facts::processes::Processes;
 use syringe_core::facts::telemetry::{GpuTelemetry, Telemetry};
 use syringe_core::facts::topology::{GpuTopology, Topology};
-use syringe_core::gpu_names::without_share;
+use syringe_core::gpu_names::{GpuNames, without_share};
 use syringe_core::pci::PciAddress;
 use syringe_core::report::{Extent, Problem, Report, Section, Source, Status};
 use syringe_core::section_name::SectionName;
@@ -124,6 +124,13 @@ impl<'a> Node<'a> {
 
     pub(crate) fn kubelet(&self) -> Option<&'a Kubelet> {
         Section::data_of(&self.report.sections.kubelet)
+    }
+
+    /// Returns the allocations of the kubelet that contain the GPU or a part of it.
+    pub(crate) fn allocations_of<'g>(&'g self, gpu: &'g Gpu) -> impl Iterator<Item = &'a Allocation> + use<'a, 'g> {
+        let names = GpuNames::from_report(self.report, gpu.index, gpu.uuid.as_deref());
+        let all = self.kubelet().into_iter().flat_map(|kubelet| &kubelet.allocations);
+        all.filter(move |allocation| names.match_allocation(allocation))
     }
 
     pub(crate) fn host(&self) -> Option<&'a Host> {

@@ -16,7 +16,6 @@ use crate::rule::{Draft, InPlan};
 use syringe_core::action_rules::reset_needs::ResetGroup;
 use syringe_core::classification::{ActionCode, Severity};
 use syringe_core::facts::processes::GpuProcess;
-use syringe_core::gpu_names::GpuNames;
 
 /// Makes the plan of a GPU that must be reset, inspected or returned.
 pub(super) fn of_gpu(node: &Node<'_>, gpu: &Gpu, drafts: &mut [Draft]) -> Option<Plan> {
@@ -43,6 +42,7 @@ pub(super) fn of_gpu(node: &Node<'_>, gpu: &Gpu, drafts: &mut [Draft]) -> Option
     let heat = planned().all(|draft| draft.action == ActionCode::CheckCooling);
     let is_hot = |gpu: &Gpu| urgent(drafts).any(|draft| draft.is_on(gpu) && only_cools(draft));
     let others = if node.answering().all(is_hot) { "nodes" } else { "GPUs" };
+    let waits_for_nothing = group.is_none() && is_unused(node, gpu);
     let contained = own().any(|draft| draft.rule.in_plan == InPlan::OtherWorkContinues);
     let mut before_plan = match urgency {
         Urgency::Now if heat => {
@@ -54,7 +54,7 @@ pub(super) fn of_gpu(node: &Node<'_>, gpu: &Gpu, drafts: &mut [Draft]) -> Option
                 if group.is_some() { OTHER_WORK_UNTIL_RESET } else { OTHER_WORK }
             )
         }
-        Urgency::WhenJobsEnd if group.is_none() && is_unused(node, gpu) => format!(
+        Urgency::WhenJobsEnd if waits_for_nothing => format!(
             "No program uses {{gpu}} now, so the plan needs to wait for nothing. Do not schedule new work on it.{}",
             holders(node, gpu)
         ),
@@ -93,13 +93,14 @@ pub(super) fn of_gpu(node: &Node<'_>, gpu: &Gpu, drafts: &mut [Draft]) -> Option
         let starts_fabric =
             drafts.iter().any(|draft| is_first_step(draft) && draft.rule.in_plan == InPlan::StartsFabricManager);
         steps.extend(group.as_ref().and_then(|group| group.before.clone()).filter(|_| !starts_fabric));
-        let repairs: Vec<String> = steps_before(drafts.iter().filter(of_it));
-        steps.extend(repairs.into_iter().filter(|step| !steps.contains(step)).collect::<Vec<_>>());
+        let mut repairs = steps_before(drafts.iter().filter(of_it));
+        repairs.retain(|step| !steps.contains(step));
+        steps.append(&mut repairs);
         let target = group.as_ref().map_or("{gpu}", |group| group.target.as_str());
         let together = group.as_ref().map_or("", |group| group.why);
         steps.push(match urgency {
             Urgency::Now => format!("Stop the work on {target}, then reset {target}{together}."),
-            Urgency::WhenJobsEnd if group.is_none() && is_unused(node, gpu) => {
+            Urgency::WhenJobsEnd if waits_for_nothing => {
                 format!("Reset {target}: no program uses it now.")
             }
             Urgency::WhenJobsEnd => {
@@ -157,10 +158,8 @@ fn is_unused(node: &Node<'_>, gpu: &Gpu) -> bool {
 
 /// Returns a sentence with the pods to which the kubelet has allocated the GPU.
 fn holders(node: &Node<'_>, gpu: &Gpu) -> String {
-    let names = GpuNames::from_report(node.report, gpu.index, gpu.uuid.as_deref());
-    let own = node.kubelet().into_iter().flat_map(|kubelet| &kubelet.allocations);
-    let own = own.filter(|allocation| names.match_allocation(allocation));
-    let mut pods: Vec<String> = own.map(|allocation| node.name_of_pod(&allocation.pod_uid)).collect();
+    let mut pods: Vec<String> =
+        node.allocations_of(gpu).map(|allocation| node.name_of_pod(&allocation.pod_uid)).collect();
     pods.dedup();
     if pods.is_empty() { String::new() } else { format!(" It is allocated to pod {}.", evidence::some(&pods, SHOWN)) }
 }

@@ -1,7 +1,7 @@
 //! Rules that compare Kubernetes data about a node with its report: GPU counts, labels, allocations, missing
 //! components, restarts, device plugin.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -11,7 +11,7 @@ use crate::input::node::Node;
 use crate::input::stack::pods;
 use crate::rule::{Draft, OPERATOR_DOC, PLUGIN_DOC, Unread, rules};
 use syringe_core::facts::kubernetes::node::{Component, NvidiaContainer};
-use syringe_core::gpu_names::without_share;
+use syringe_core::gpu_names::count_without_shares;
 use syringe_core::section_name::SectionName;
 use syringe_core::unknown::Unknown;
 
@@ -94,8 +94,7 @@ fn counts(node: &Node<'_>) -> Vec<String> {
         return Vec::new();
     }
     // GKE's device plugin registers each share as a device. The capacity that was read is without shares.
-    let gpus: BTreeSet<&str> = whole.devices.iter().map(|device| without_share(device)).collect();
-    let count = u32::try_from(gpus.len()).unwrap_or(u32::MAX);
+    let count = count_without_shares(&whole.devices);
     // If the capacity is a multiple of the devices, each GPU is advertised several times, as replicas.
     let is_multiple = |number: Option<u32>| {
         number.is_some_and(|number| number > count && count > 0 && number % count == 0 && number / count <= REPLICAS)

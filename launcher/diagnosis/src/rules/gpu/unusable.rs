@@ -14,7 +14,6 @@ use crate::rules::gpu::refused_gpus::refused_at_load;
 use syringe_core::classification::{ActionCode, Severity};
 use syringe_core::facts::host::PciGpu;
 use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
-use syringe_core::gpu_names::GpuNames;
 use syringe_core::kernel_log::{NO_FIRMWARE_IMAGE, NO_POWER};
 use syringe_core::nvml_codes as codes;
 
@@ -199,8 +198,7 @@ fn of_slot(event: &KernelEvent) -> Option<&'static str> {
 
 /// Returns the pod that uses the GPU.
 fn holder(node: &Node<'_>, gpu: &Gpu) -> Option<String> {
-    let names = GpuNames::from_report(node.report, gpu.index, gpu.uuid.as_deref());
-    let allocation = node.kubelet()?.allocations.iter().find(|allocation| names.match_allocation(allocation))?;
+    let allocation = node.allocations_of(gpu).next()?;
     let pod = evidence::data(&allocation.holder());
     Some(format!("in use by pod {pod}, container {}", evidence::data(&allocation.container)))
 }

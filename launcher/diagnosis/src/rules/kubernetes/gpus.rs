@@ -18,7 +18,7 @@ use crate::rule::{DEBUG_DOC, Draft, MIG_DOC, PLUGIN_DOC, rules};
 use syringe_core::classification::{ActionCode, Severity};
 use syringe_core::facts::kubelet::RegisteredDevices;
 use syringe_core::facts::kubernetes::node::{Component, NvidiaPod};
-use syringe_core::gpu_names::without_share;
+use syringe_core::gpu_names::{count_without_shares, without_share};
 use syringe_core::report::{Problem, Source};
 use syringe_core::section_name::SectionName;
 use syringe_core::text::clean;
@@ -194,9 +194,7 @@ fn offers_shares(node: &Node<'_>, capacity: u32) -> bool {
     let Some(registered) = node.kubelet().and_then(|kubelet| kubelet.registered.iter().find(whole)) else {
         return false;
     };
-    let gpus: std::collections::BTreeSet<&str> =
-        registered.devices.iter().map(|device| without_share(device)).collect();
-    let count = u32::try_from(gpus.len()).unwrap_or(u32::MAX);
+    let count = count_without_shares(&registered.devices);
     let all_listed = registered.devices.iter().all(|device| !is_missing(node, device));
     listed > 0 && count == listed && all_listed && capacity > listed && capacity.is_multiple_of(listed)
 }

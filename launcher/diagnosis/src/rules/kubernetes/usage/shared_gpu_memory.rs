@@ -14,7 +14,6 @@ use crate::rule::Draft;
 use crate::rules::kubernetes::usage::rules::SHARED_MEMORY_FULL;
 use syringe_core::classification::{ActionCode, Severity};
 use syringe_core::facts::processes::GpuProcess;
-use syringe_core::gpu_names::GpuNames;
 
 /// Percentage of free memory below which the memory counts as exhausted. An inference server with a fixed share leaves
 /// more memory free.
@@ -111,8 +110,6 @@ fn processes(node: &Node<'_>, uses: &[Use<'_>]) -> Vec<String> {
 }
 
 fn replicas(node: &Node<'_>, gpu: &Gpu) -> Option<String> {
-    let names = GpuNames::from_report(node.report, gpu.index, gpu.uuid.as_deref());
-    let mut allocations = node.kubelet()?.allocations.iter();
-    let shared = allocations.any(|allocation| allocation.replicas.is_some() && names.match_allocation(allocation));
+    let shared = node.allocations_of(gpu).any(|allocation| allocation.replicas.is_some());
     shared.then(|| "the device plugin advertises replicas of the GPU (time-slicing), which share its memory".to_owned())
 }

@@ -91,6 +91,17 @@ pub(crate) fn some(names: &[String], most: usize) -> String {
     }
 }
 
+/// Returns the first lines of evidence, and a line with the number of the others: `and 3 more`.
+pub(crate) fn lines(all: impl IntoIterator<Item = String>, most: usize) -> Vec<String> {
+    let mut shown: Vec<String> = all.into_iter().collect();
+    let more = shown.len().saturating_sub(most);
+    if more > 0 {
+        shown.truncate(most);
+        shown.push(format!("and {more} more"));
+    }
+    shown
+}
+
 /// Formats a process: `pid 7 'python3'`.
 pub(crate) fn process(process: &GpuProcess) -> String {
     let name = process.name.as_deref().map(|name| format!(" '{}'", data(name))).unwrap_or_default();

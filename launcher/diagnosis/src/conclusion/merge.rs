@@ -108,13 +108,9 @@ fn named(draft: Draft, evidence: Vec<String>, (place, addresses): (String, Vec<P
     Concluded { finding, depth: draft.rule.depth, place, when: draft.when }
 }
 
-fn capped(mut evidence: Vec<String>) -> Vec<String> {
-    if evidence.len() > MAX_EVIDENCE {
-        let more = evidence.len() - (MAX_EVIDENCE - 1);
-        evidence.truncate(MAX_EVIDENCE - 1);
-        evidence.push(format!("and {more} more"));
-    }
-    evidence
+fn capped(evidence: Vec<String>) -> Vec<String> {
+    let most = if evidence.len() > MAX_EVIDENCE { MAX_EVIDENCE - 1 } else { MAX_EVIDENCE };
+    evidence::lines(evidence, most)
 }
 
 fn can_merge(left: &Draft, right: &Draft) -> bool {

@@ -1,6 +1,7 @@
 //! `of`: finds reasons why a pod is not scheduled that the scheduler's message lacks (`Blocker`): pods that use the
 //! GPUs, or a bound device. `half_requests`: finds the missing parts of incomplete requests.
 
+use crate::evidence;
 use crate::explanation::causes::Case;
 use syringe_core::facts::kubernetes::pod::{BoundDevice, GpuHolder, HolderRelation};
 use syringe_core::text::clean;
@@ -59,9 +60,7 @@ pub(super) fn of(case: &Case<'_>, message: &str) -> Vec<Blocker> {
     }
     all.extend(pod.bound_devices.iter().filter(|device| !device.reasons_against.is_empty()).map(bound));
     all.extend(half_requests(case));
-    let more = pod.claim_holders.len().saturating_sub(NAMED);
-    let more = if more > 0 { format!("; and {more} more") } else { String::new() };
-    let holders = pod.claim_holders.iter().take(NAMED).cloned().collect::<Vec<_>>().join("; ") + &more;
+    let holders = evidence::lines(pod.claim_holders.iter().cloned(), NAMED).join("; ");
     all.extend((message.contains("allocate all claims") && !holders.is_empty()).then(|| {
         Blocker {
             what: format!("devices that are allocated now: {holders}"),
@@ -85,12 +84,10 @@ pub(super) fn half_requests(case: &Case<'_>) -> Vec<Blocker> {
 
 /// Lists pods with their GPUs and nodes.
 fn listed(holders: &[&GpuHolder]) -> String {
-    let more = holders.len().saturating_sub(NAMED);
-    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-    let named = holders.iter().take(NAMED).map(|holder| {
+    let named = holders.iter().map(|holder| {
         format!("{} ({} on {})", clean(&holder.name, MAX_NAME), holder.amount, clean(&holder.node, MAX_NAME))
     });
-    format!("{}{more}", named.collect::<Vec<_>>().join(", "))
+    evidence::some(&named.collect::<Vec<_>>(), NAMED)
 }
 
 /// Describes a pod that uses GPUs and is being deleted.

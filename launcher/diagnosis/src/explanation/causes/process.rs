@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 
 use jiff::SignedDuration;
 
+use crate::evidence;
 use crate::explanation::causes::failing_part::{self, Doubt};
 use crate::explanation::causes::program_message::{before_its_end, speaks_of_gpus};
 use crate::explanation::causes::start::CRASH_LOOP;
@@ -849,10 +850,7 @@ fn siblings(case: &Case<'_>) -> String {
     if others.is_empty() || case.pod.phase != "Running" {
         return String::new();
     }
-    let more = others.len().saturating_sub(SHOWN_DOUBTS);
-    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-    let named: Vec<&str> = others.iter().map(String::as_str).take(SHOWN_DOUBTS).collect();
-    format!("; other pods of its controller do not run: {}{more}", named.join(", "))
+    format!("; other pods of its controller do not run: {}", evidence::some(others, SHOWN_DOUBTS))
 }
 
 /// Maximum number of messages about a running pod, and maximum number of other pods of its job.

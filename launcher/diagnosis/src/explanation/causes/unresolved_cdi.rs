@@ -4,6 +4,7 @@
 //! The error message names the device, so this module does not check who uses CDI on the node. The specifications may
 //! have changed since the error. A specification that defines the device now is not the reason.
 
+use crate::evidence;
 use syringe_core::facts::cdi::{Cdi, CdiSpec};
 use syringe_core::text::clean;
 
@@ -72,12 +73,10 @@ pub(crate) fn why_unresolved(cdi: &Cdi, device: &str) -> Option<Unresolved> {
     if of_kind.iter().any(|spec| spec.devices.len() >= LISTED) {
         return None;
     }
-    let names: Vec<String> = spec.devices.iter().take(SHOWN).map(|name| clean(name, 80)).collect();
-    let more =
-        if spec.devices.len() > SHOWN { format!(" and {} more", spec.devices.len() - SHOWN) } else { String::new() };
+    let names: Vec<String> = spec.devices.iter().map(|name| clean(name, 80)).collect();
     let why = match names.as_slice() {
         [] => format!("{} has no device", path(spec)),
-        _ => format!("{} defines devices with other names: {}{more}", path(spec), names.join(", ")),
+        names => format!("{} defines devices with other names: {}", path(spec), evidence::some(names, SHOWN)),
     };
     Some(Unresolved { why, advice: USE_REQUESTED_NAMES })
 }

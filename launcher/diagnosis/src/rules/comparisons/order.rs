@@ -78,8 +78,7 @@ fn containers_before_driver(node: &Node<'_>) -> Option<Draft> {
             evidence::time(loaded)
         )
     };
-    let more = older.len().checked_sub(NAMED).filter(|more| *more > 0).map(|more| format!("and {more} more"));
-    let lines = older.iter().take(NAMED).map(line).chain(more);
+    let lines = evidence::lines(older.iter().map(line), NAMED);
     (!older.is_empty()).then(|| Draft::on_node(CONTAINER_OLDER).with_all_evidence(lines))
 }
 

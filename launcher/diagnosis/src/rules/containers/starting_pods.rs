@@ -51,11 +51,11 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     if waiting.is_empty() {
         return Vec::new();
     }
-    let quoted = waiting.iter().take(NAMED).map(|(pod, why)| {
+    let quoted = waiting.iter().map(|(pod, why)| {
         let since = evidence::ago(now(node), pod.since).map(|age| format!(", since {age}")).unwrap_or_default();
         format!("pod {}/{}{since}: {why}", evidence::name(&pod.namespace), evidence::name(&pod.name))
     });
-    let more = waiting.len().checked_sub(NAMED).filter(|more| *more > 0).map(|more| format!("and {more} more pods"));
+    let quoted = evidence::lines(quoted, NAMED);
     let reason = waiting.iter().find_map(|(_, why)| {
         let reading = shapes::read(why);
         let phrase = phrases::known(Part::Start, why).map(|phrase| phrase.meaning(why));
@@ -76,7 +76,7 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     let (action, advice) =
         (draft.action, [owners, known.into_iter().collect(), vec![draft.advice.clone()]].concat().join(" "));
     let draft = draft.with_action(action, advice);
-    vec![draft.with_all_evidence(quoted).with_all_evidence(more)]
+    vec![draft.with_all_evidence(quoted)]
 }
 
 /// Moves pods that wait for the container runtime into the finding about the runtime that explains them.

@@ -96,14 +96,13 @@ fn drafts(rule: Rule, found: Vec<(Severity, String, Option<Why>)>) -> Vec<Draft>
         let lines: Vec<String> =
             found.iter().filter(|(own, ..)| *own == severity).map(|(_, line, _)| line.clone()).collect();
         let reason = found.iter().filter(|(own, ..)| *own == severity).find_map(|(.., why)| why.clone());
-        let more = lines.len().checked_sub(NAMED).filter(|more| *more > 0).map(|more| format!("and {more} more"));
         let (reason, action) = reason.unzip();
         let draft = Draft { reason, ..Draft::on_node(rule) }.with_severity(severity);
         let draft = match action.flatten() {
             Some((code, advice)) => draft.with_action(code, advice),
             None => draft,
         };
-        (!lines.is_empty()).then(|| draft.with_all_evidence(lines.into_iter().take(NAMED)).with_all_evidence(more))
+        (!lines.is_empty()).then(|| draft.with_all_evidence(evidence::lines(lines, NAMED)))
     };
     [Severity::Warning, Severity::Info].into_iter().filter_map(of).collect()
 }

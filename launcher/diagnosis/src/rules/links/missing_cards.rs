@@ -58,9 +58,7 @@ fn name(card: &NetworkCard) -> String {
 }
 
 fn lines<'c>(cards: impl Iterator<Item = &'c NetworkCard>, what: &str) -> Vec<String> {
-    let names: Vec<String> = cards.map(name).collect();
-    let more = names.len().checked_sub(NAMED).filter(|more| *more > 0).map(|more| format!("and {more} more"));
-    names.into_iter().take(NAMED).map(|name| format!("{name}: {what}")).chain(more).collect()
+    evidence::lines(cards.map(|card| format!("{}: {what}", name(card))), NAMED)
 }
 
 fn no_driver(node: &Node<'_>, topology: &Topology) -> Option<Draft> {

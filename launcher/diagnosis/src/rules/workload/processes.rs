@@ -160,12 +160,7 @@ fn together(drafts: Vec<Draft>) -> Vec<Draft> {
             None => joined.push((draft, Vec::new())),
         }
     }
-    let with_others = joined.into_iter().map(|(draft, others)| {
-        let more =
-            others.len().checked_sub(NAMED).filter(|more| *more > 0).map(|more| format!("and {more} more processes"));
-        draft.with_all_evidence(others.into_iter().take(NAMED)).with_all_evidence(more)
-    });
-    with_others.collect()
+    joined.into_iter().map(|(draft, others)| draft.with_all_evidence(evidence::lines(others, NAMED))).collect()
 }
 
 /// Returns `state D` if the process is in this state. For up to three threads in state D, returns a line with the

@@ -32,7 +32,6 @@ pub(super) fn check(node: &Node<'_>) -> Option<Draft> {
     if late.is_empty() {
         return None;
     }
-    let more = late.len().checked_sub(NAMED).filter(|more| *more > 0).map(|more| format!("and {more} more"));
     let processes = node.processes().into_iter().flat_map(|section| &section.processes);
     let is_late = |uid: &String| late.iter().any(|(pod, _)| pod.uid == *uid);
     let waiting: Vec<&GpuProcess> = processes
@@ -44,7 +43,7 @@ pub(super) fn check(node: &Node<'_>) -> Option<Draft> {
         format!("{} of the pod waits in the kernel{place}, where no signal ends it", evidence::process(process))
     };
     let draft = Draft::on_node(STAYS_TERMINATING)
-        .with_all_evidence(late.iter().take(NAMED).map(|(_, line)| line.clone()).chain(more))
+        .with_all_evidence(evidence::lines(late.iter().map(|(_, line)| line.clone()), NAMED))
         .with_all_evidence(waiting.iter().take(NAMED).map(in_words));
     Some(match waiting.iter().any(|process| waits_outside_driver(process)) {
         true => draft.with_action(ActionCode::Watch, WAITS_FOR_STORAGE),

@@ -89,8 +89,7 @@ fn draft(node: &Node<'_>, all: &Allocations<'_>, pod: &GpuPod, uses: &[Use<'_>])
         [] => format!("the kubelet has allocated no GPU to pod {name}"),
         devices => format!("the kubelet has allocated {} to pod {name}", evidence::data(&devices.join(", "))),
     };
-    let mut draft = Draft::on_node(UNALLOCATED_USE).with_evidence(given);
-    for (process, usage) in uses.iter().take(MAX_USES) {
+    let lines = uses.iter().map(|(process, usage)| {
         let names = GpuNames::from_report(node.report, Some(usage.gpu), None);
         let holders: Vec<String> =
             holders(all, &names).map(|allocation| evidence::data(&allocation.holder())).collect();
@@ -99,15 +98,10 @@ fn draft(node: &Node<'_>, all: &Allocations<'_>, pod: &GpuPod, uses: &[Use<'_>])
             all => format!("allocated to {}", all.join(", ")),
         };
         let memory = usage.memory_bytes.map(evidence::bytes).unwrap_or_default();
-        draft = draft.with_evidence(format!(
-            "its {} uses {memory} of GPU {}, {allocated}",
-            evidence::process(process),
-            usage.gpu
-        ));
-    }
-    if uses.len() > MAX_USES {
-        draft = draft.with_evidence(format!("and {} more uses", uses.len() - MAX_USES));
-    }
+        format!("its {} uses {memory} of GPU {}, {allocated}", evidence::process(process), usage.gpu)
+    });
+    let lines = evidence::lines(lines, MAX_USES);
+    let mut draft = Draft::on_node(UNALLOCATED_USE).with_evidence(given).with_all_evidence(lines);
     draft.scope.pod_uid = Some(pod.uid.clone());
     draft.with_all_evidence(pod.extra_devices_reason.iter().map(|why| evidence::data(why)))
 }

@@ -97,6 +97,8 @@ pub struct KubernetesFacts {
     pub states: Vec<String>,
     /// What platforms and repair systems have decided about the node, e.g. maintenance or repair.
     pub decisions: Vec<Decision>,
+    /// Annotations of a cordoned node that can say why it is cordoned, as `key=value`.
+    pub cordon_notes: Vec<String>,
     /// Time at which the Node object was created.
     pub created: Option<Timestamp>,
     /// Whether the Node object is being deleted.

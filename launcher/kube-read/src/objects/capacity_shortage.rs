@@ -99,6 +99,9 @@ impl Nodes<'_> {
         let shortage = self.shortage();
         let too_large: Vec<_> =
             self.scarce.iter().filter(|resource| self.largest(resource) < amount(self.wanted, resource)).collect();
+        if !too_large.is_empty() && self.selected().next().is_none() {
+            return self.none_selected(&too_large);
+        }
         // A GPU that is not allocatable now can be allocatable again after a repair.
         let repairable = self.repairable(&too_large);
         let never_fits = !too_large.is_empty() && repairable.is_none();
@@ -211,14 +214,46 @@ impl Nodes<'_> {
         self.open.iter().find(|candidate| self.fits(candidate)).map(|candidate| candidate.node.clone())
     }
 
+    /// Returns the nodes that the selector and the affinity of the pod allow.
+    fn selected(&self) -> impl Iterator<Item = &Candidate> {
+        self.candidates.iter().filter(|candidate| !candidate.rejections.iter().any(is_of_selector))
+    }
+
+    /// Returns the result if the selector of the pod allows no GPU node. The nodes that it means may be larger than the
+    /// nodes that exist now.
+    fn none_selected(&self, too_large: &[&&String]) -> CapacityShortage {
+        let selectors = self.candidates.iter().filter_map(|candidate| {
+            candidate.rejections.iter().find_map(|rejection| match rejection {
+                RejectionReason::Label { wanted, .. } | RejectionReason::Affinity { wanted, .. } => Some(wanted),
+                _ => None,
+            })
+        });
+        let wanted = selectors.take(1).map(|wanted| format!(" ({wanted})")).collect::<String>();
+        let asks = listed(too_large.iter().map(|resource| ((**resource).clone(), amount(self.wanted, resource))));
+        let most = listed(too_large.iter().map(|resource| ((**resource).clone(), self.largest(resource))));
+        CapacityShortage {
+            problem: Some(format!(
+                "no GPU node matches the nodeSelector or affinity of the pod{wanted}; the largest GPU node, which does \
+                 not match, has {most}"
+            )),
+            shortage: self.shortage(),
+            changes: vec![
+                format!("add a node with {asks} that the nodeSelector or affinity{wanted} allows").into(),
+                format!("change the nodeSelector or affinity and request at most {most} in one pod").into(),
+            ],
+            fits_now: Some(self.fits_now()),
+            unhealthy: self.unhealthy(),
+            unhealthy_node: self.unhealthy_node(),
+            all_excluded: true,
+            gpus_of_cluster: self.gpus_of_cluster(),
+            ..CapacityShortage::default()
+        }
+    }
+
     /// Returns the largest amount of a resource on the nodes that the selector of the pod allows, if the pod requests more
     /// and another node has enough.
     fn larger_than_selected(&self) -> Option<String> {
-        let selects = |rejection: &RejectionReason| {
-            matches!(rejection, RejectionReason::Label { .. } | RejectionReason::Affinity { .. })
-        };
-        let is_selected = |candidate: &&Candidate| !candidate.rejections.iter().any(selects);
-        let selected: Vec<&Candidate> = self.candidates.iter().filter(is_selected).collect();
+        let selected: Vec<&Candidate> = self.selected().collect();
         if selected.is_empty() || selected.len() == self.candidates.len() {
             return None;
         }
@@ -415,12 +450,7 @@ impl Nodes<'_> {
             (number(|rejection| *rejection == RejectionReason::Cordoned), "cordoned"),
             (number(|rejection| *rejection == RejectionReason::NotReady), "not Ready"),
             (number(|rejection| matches!(rejection, RejectionReason::Taint(_))), "tainted"),
-            (
-                number(|rejection| {
-                    matches!(rejection, RejectionReason::Label { .. } | RejectionReason::Affinity { .. })
-                }),
-                "not selected",
-            ),
+            (number(is_of_selector), "not selected"),
         ];
         let counted = counted.iter().filter(|(count, _)| *count > 0).enumerate();
         let words = counted.map(|(at, (count, word))| match (at, count) {
@@ -524,6 +554,11 @@ impl Nodes<'_> {
         }
         lifted.into_iter().map(|(_, change)| change).collect()
     }
+}
+
+/// Returns whether the selector or the affinity of the pod excludes the node.
+fn is_of_selector(rejection: &RejectionReason) -> bool {
+    matches!(rejection, RejectionReason::Label { .. } | RejectionReason::Affinity { .. })
 }
 
 /// Returns the change for a node whose GPUs are not all allocatable.
@@ -677,6 +712,16 @@ mod tests {
 
     fn asks(gpus: u128) -> MilliValues {
         MilliValues::from([(GPU.to_owned(), gpus * 1000)])
+    }
+
+    #[test]
+    fn a_selector_that_allows_no_node_comes_before_the_size_of_the_nodes_that_it_excludes() {
+        let other = || vec![RejectionReason::Label { wanted: "pool=h200".into(), found: Some("pool=l40s".into()) }];
+        let message = "0/1 nodes are available: 1 node(s) didn't match Pod's node affinity/selector.";
+        let room = find(&[node("gpu-1", 8, other())], &asks(16), Some(message)).expect("a shortage");
+        let problem = "no GPU node matches the nodeSelector or affinity of the pod (pool=h200); the largest GPU node, which \
+                       does not match, has 8 nvidia.com/gpu";
+        assert_eq!((room.problem.as_deref(), room.never_fits), (Some(problem), false));
     }
 
     #[test]

@@ -1,4 +1,5 @@
 //! `author`: finds the controller that has cordoned a node, if labels, annotations or taints of the node show it.
+//! `notes`: the annotations in which people and scripts write why they cordoned it.
 
 use k8s_openapi::api::core::v1::Node;
 use kube::ResourceExt;
@@ -36,6 +37,34 @@ pub fn author(node: &Node) -> Option<String> {
     mark.or_else(removes).or_else(repair)
 }
 
+/// Words in the names of annotations in which people and scripts write why a node takes no pods.
+const NOTES: [&str; 8] =
+    ["cordon", "drain", "maintenance", "quarantine", "unschedulable", "ticket", "incident", "reason"];
+
+/// Maximum number of notes.
+const MAX_NOTES: usize = 4;
+
+/// Returns whether an annotation can be a note about a cordon.
+pub fn is_note(name: &str, value: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    (1..240).contains(&value.len()) && NOTES.iter().any(|word| name.contains(word))
+}
+
+/// Returns whether a controller marks a cordoned node with this label or annotation.
+pub fn is_mark(name: &str) -> bool {
+    MARKS.iter().any(|(key, ..)| *key == name)
+}
+
+/// Returns the annotations of a cordoned node that can say why it is cordoned, as `key=value`.
+pub fn notes(node: &Node) -> Vec<String> {
+    if !node.spec.as_ref().and_then(|spec| spec.unschedulable).unwrap_or_default() {
+        return Vec::new();
+    }
+    let all = node.annotations().iter();
+    let notes = all.filter(|(name, value)| is_note(name, value) && !platform_signals::is_known_state(name));
+    notes.map(|(name, value)| clean(&format!("{name}={value}"), 320)).take(MAX_NOTES).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::{Value, json};
@@ -55,5 +84,16 @@ mod tests {
         let taints = json!({"taints": [{"key": "karpenter.sh/disrupted", "effect": "NoSchedule"}]});
         assert!(author(json!({}), taints).is_some_and(|author| author.contains("autoscaler")));
         assert!(author(json!({}), json!({"unschedulable": true})).is_none());
+    }
+
+    #[test]
+    fn only_a_cordoned_node_has_notes_about_its_cordon() {
+        let notes = |cordoned: bool| {
+            let annotations = json!({"ops.example.com/cordon-reason": "RMA of GPU 3, ticket 17", "other": "x"});
+            let node = json!({"metadata": {"annotations": annotations}, "spec": {"unschedulable": cordoned}});
+            notes(&serde_json::from_value(node).expect("a node"))
+        };
+        assert_eq!(notes(true), ["ops.example.com/cordon-reason=RMA of GPU 3, ticket 17"]);
+        assert!(notes(false).is_empty());
     }
 }

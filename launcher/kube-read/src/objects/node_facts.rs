@@ -8,6 +8,7 @@ use kube::ResourceExt;
 use syringe_core::facts::kubernetes::node::KubernetesFacts;
 use syringe_core::text::clean;
 
+use crate::objects::cordon;
 use crate::objects::dra::Dra;
 use crate::objects::gpu_operator_labels;
 use crate::objects::gpu_requests;
@@ -144,6 +145,7 @@ pub fn cluster_facts(node: &Node) -> KubernetesFacts {
         taints: taints(node),
         states: node_labels::states(node),
         decisions: platform_signals::decisions(node),
+        cordon_notes: cordon::notes(node),
         created: node.metadata.creation_timestamp.as_ref().map(|time| time.0),
         deleting: node.metadata.deletion_timestamp.is_some(),
         // The other fields, such as the time of the read, are not in the Node object.

@@ -61,24 +61,27 @@ const FAILURES: [&str; 7] = ["fail", "error", "paused", "unhealthy", "degraded",
 /// Names of labels that rules already check.
 const JUDGED: [&str; 1] = ["nvidia.com/mig.config.state"];
 
+/// Returns whether an operator or a monitor reports a state with this label or annotation that is not finished and not
+/// healthy.
+pub fn reports_state(name: &str, value: &str) -> bool {
+    let (key, value) = (name.to_ascii_lowercase(), value.to_ascii_lowercase());
+    let failure = FAILURES.iter().any(|start| value.starts_with(start));
+    // A failure may come with its reason. Other values with more than words are hashes, times and documents.
+    let is_word = value.len() < 64 && value.bytes().all(|byte| byte.is_ascii_alphabetic() || b"-_ ".contains(&byte))
+        || failure && value.len() < 240;
+    let of_state = OF_STATE.iter().any(|word| key.contains(word));
+    let judged = platform_signals::is_known_state(name)
+        || JUDGED.contains(&name)
+        || (name.starts_with("nvidia.com/") && value.starts_with("paused"));
+    is_word && !value.is_empty() && !judged && (failure || (of_state && !IN_ORDER.contains(&value.as_str())))
+}
+
 /// Returns the labels and annotations in which operators and monitors report a state that is not finished and not
 /// healthy.
 pub fn states(node: &Node) -> Vec<String> {
     let all = node.labels().iter().chain(node.annotations());
-    let reports = |(name, value): &(&String, &String)| {
-        let (key, value) = (name.to_ascii_lowercase(), value.to_ascii_lowercase());
-        let failure = FAILURES.iter().any(|start| value.starts_with(start));
-        // A failure may come with its reason. Other values with more than words are hashes, times and documents.
-        let is_word = value.len() < 64
-            && value.bytes().all(|byte| byte.is_ascii_alphabetic() || b"-_ ".contains(&byte))
-            || failure && value.len() < 240;
-        let of_state = OF_STATE.iter().any(|word| key.contains(word));
-        let judged = platform_signals::is_known_state(name)
-            || JUDGED.contains(&name.as_str())
-            || (name.starts_with("nvidia.com/") && value.starts_with("paused"));
-        is_word && !value.is_empty() && !judged && (failure || (of_state && !IN_ORDER.contains(&value.as_str())))
-    };
-    all.filter(reports).map(|(name, value)| clean(&format!("{name}={value}"), 320)).take(MAX_STATES).collect()
+    let reported = all.filter(|(name, value)| reports_state(name, value));
+    reported.map(|(name, value)| clean(&format!("{name}={value}"), 320)).take(MAX_STATES).collect()
 }
 
 /// Label with the number of containers that can share a GPU, if GKE's device plugin shares the GPUs.

@@ -8,8 +8,11 @@ use k8s_openapi::api::core::v1 as api;
 use serde_json::Value;
 use syringe_core::text::{clean_keeping_lines, command};
 
+use crate::objects::cordon;
 use crate::objects::gpu_resource_names::requests_gpus;
+use crate::objects::node_labels;
 use crate::objects::nvidia_components::PodIdentity;
+use crate::objects::platform_signals;
 
 /// Fields of all objects.
 const METADATA: &[&str] = &[
@@ -149,7 +152,7 @@ pub fn slim(kind: &str, object: &mut Value) {
             keep(object, "", &|path| METADATA.contains(&path) || NODE.contains(&path), &starts_any(&[METADATA, NODE]));
             let entries = object["metadata"]["managedFields"].as_array_mut().into_iter().flatten();
             entries.for_each(only_labels);
-            only_uuids(object);
+            only_uuids(object, is_of_node);
             let metadata = object["metadata"].as_object_mut();
             // Most nodes have no annotation that is kept.
             if let Some(metadata) =
@@ -286,15 +289,24 @@ fn only_labels(entry: &mut Value) {
     entry["fieldsV1"] = serde_json::json!({"f:metadata": {"f:labels": labels}});
 }
 
-/// Keeps the annotations of static pods. From other annotations, keeps only the UUIDs of GPUs.
-fn only_uuids(object: &mut Value) {
+/// Returns whether an answer about a node uses an annotation: a decision or state of a platform, or why the node is
+/// cordoned.
+fn is_of_node(name: &str, value: &str) -> bool {
+    platform_signals::is_known_state(name)
+        || cordon::is_mark(name)
+        || cordon::is_note(name, value)
+        || node_labels::reports_state(name, value)
+}
+
+/// Keeps the annotations that `is_used` selects. From other annotations, keeps only the UUIDs of GPUs.
+fn only_uuids(object: &mut Value, is_used: fn(&str, &str) -> bool) {
     let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) else { return };
     let Some(annotations) = metadata.get_mut("annotations").and_then(Value::as_object_mut) else { return };
     annotations.retain(|key, value| {
-        if key.starts_with(STATIC_POD) {
+        let text = value.as_str().unwrap_or_default();
+        if is_used(key, text) {
             return true;
         }
-        let text = value.as_str().unwrap_or_default();
         // A scheduler writes the GPUs of a pod or node into annotations. The rest of the annotation is not needed.
         let is_uuid = |word: &&str| word.starts_with("GPU-") || word.starts_with("MIG-");
         let words = text.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '-');
@@ -306,7 +318,7 @@ fn only_uuids(object: &mut Value) {
 }
 
 fn slim_pod(pod: &mut Value) {
-    only_uuids(pod);
+    only_uuids(pod, |name, _| name.starts_with(STATIC_POD));
     for list in ["containers", "initContainers", "ephemeralContainers"] {
         for container in pod["spec"].get_mut(list).and_then(Value::as_array_mut).into_iter().flatten() {
             if let Some(variables) = container.get_mut("env").and_then(Value::as_array_mut) {

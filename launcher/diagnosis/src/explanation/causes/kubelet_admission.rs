@@ -5,6 +5,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 
+use crate::evidence;
 use crate::explanation::causes::{Case, blockers, free_gpus};
 use crate::explanation::types::{Cause, Certainty, Explanation};
 use crate::finding::{Action, Finding};
@@ -12,6 +13,7 @@ use crate::messages::phrases::{self, Part};
 use crate::messages::shapes::{self, Reading};
 use syringe_core::classification::{ActionCode, Severity};
 use syringe_core::facts::inventory::GpuInventory;
+use syringe_core::facts::kernel_log::KernelEvent;
 use syringe_core::facts::kubelet::Kubelet;
 use syringe_core::report::Section;
 
@@ -32,12 +34,19 @@ struct Refusal {
     what: String,
     evidence: Vec<String>,
     action: Action,
+    certainty: Certainty,
+    /// The meaning depends on the present state of the node.
+    is_of_now: bool,
 }
 
 impl Refusal {
     fn of_node(what: impl Into<String>, action: impl Into<String>) -> Self {
         let action = Action { code: ActionCode::RestartPod, text: action.into() };
-        Self { cause: Cause::Node, what: what.into(), evidence: Vec::new(), action }
+        Self::new(Cause::Node, what.into(), Vec::new(), action)
+    }
+
+    fn new(cause: Cause, what: String, evidence: Vec<String>, action: Action) -> Self {
+        Self { cause, what, evidence, action, certainty: Certainty::Certain, is_of_now: false }
     }
 }
 
@@ -50,12 +59,12 @@ pub(crate) fn refused(case: &Case<'_>) -> Option<Explanation> {
         "TopologyAffinityError" => topology(case),
         _ => known(case, &message)?,
     };
-    let Refusal { cause, what, mut evidence, action } = refusal;
+    let Refusal { cause, what, mut evidence, action, certainty, .. } = refusal;
     let again = admitted_again(case);
     let what = again.iter().fold(what, |what, again| format!("{what}; {again}"));
     evidence.extend(again);
     let mut explanation = case
-        .explain(cause, Certainty::Certain, what)
+        .explain(cause, certainty, what)
         .with_evidence([format!("pod status: {reason}: {message}")])
         .with_evidence(evidence);
     explanation.action = action;
@@ -104,7 +113,7 @@ fn devices(case: &Case<'_>, message: &str) -> Refusal {
                 .to_owned(),
         };
         let what = "the pod requests more than one replica of a shared GPU; extra replicas add no capacity".to_owned();
-        return Refusal { cause: Cause::Application, what, evidence: Vec::new(), action };
+        return Refusal::new(Cause::Application, what, Vec::new(), action);
     }
     if let Some(refusal) = known(case, message) {
         return refusal;
@@ -115,7 +124,7 @@ fn devices(case: &Case<'_>, message: &str) -> Refusal {
     if let Some(lost) = finding(case, &LOST) {
         let what = format!("the device plugin could not choose GPUs for the pod: {}", lost.headline());
         let evidence = quote(lost);
-        return Refusal { cause: Cause::Gpu, what, evidence, action: case.action_for(lost) };
+        return Refusal::new(Cause::Gpu, what, evidence, case.action_for(lost));
     }
     let action = format!("Check the device plugin's log on {node}, then recreate the pod.");
     let reading = shapes::read(message);
@@ -161,7 +170,7 @@ fn above_a_maximum(case: &Case<'_>, message: &str) -> Option<Refusal> {
         "Request at most the number in the message, or start the pod on a node whose GPUs are not shared in this way."
             .to_owned();
     let action = Action { code: ActionCode::ChangeRequest, text };
-    Some(Refusal { cause: Cause::Application, what, evidence: Vec::new(), action })
+    Some(Refusal::new(Cause::Application, what, Vec::new(), action))
 }
 
 /// Returns the meaning of a message that the table of phrases knows. A finding about the same part of the node gives
@@ -170,12 +179,34 @@ fn known(case: &Case<'_>, message: &str) -> Option<Refusal> {
     let phrase = phrases::known(Part::Admission, message)?;
     let action = Action { code: phrase.code, text: phrase.advice(case.node) };
     let what = phrase.meaning(message);
-    let refusal = Refusal { cause: phrase.cause, what, evidence: Vec::new(), action };
+    let refusal = Refusal::new(phrase.cause, what, Vec::new(), action);
     Some(explained_by(case, &phrase.findings, refusal))
 }
 
-/// Explains that the kubelet has too few free devices.
+/// The allocations of the report are those of the rejection only if the rejection is not older.
+const SAME_STATE: SignedDuration = SignedDuration::from_mins(10);
+
+/// Explains that the kubelet has too few free devices. If the rejection is older than the report by some time, the
+/// report does not prove the reason.
 fn none_free(case: &Case<'_>, message: &str) -> Refusal {
+    let refusal = none_free_now(case, message);
+    let age = case.report.and_then(|report| report.taken_at).zip(refused_at(case));
+    match age.map(|(now, at)| now.duration_since(at)).filter(|age| *age > SAME_STATE) {
+        Some(age) if refusal.is_of_now => Refusal {
+            certainty: Certainty::Possible,
+            what: format!(
+                "{} (the pod was rejected {} ago; the state of the node then is not known)",
+                refusal.what,
+                evidence::span(age)
+            ),
+            ..refusal
+        },
+        _ => refusal,
+    }
+}
+
+/// Explains the rejection with the present state of the node.
+fn none_free_now(case: &Case<'_>, message: &str) -> Refusal {
     let node = case.node;
     let kubelet = case.report.and_then(|report| Section::data_of(&report.sections.kubelet));
     let counts = kubelet.and_then(|kubelet| counts(kubelet, message));
@@ -204,16 +235,18 @@ fn none_free(case: &Case<'_>, message: &str) -> Refusal {
         let mut refusal = explained_by(case, &[lost.id.as_str()], Refusal::of_node(what, String::new()));
         refusal.cause = Cause::Gpu;
         refusal.evidence.extend(counted);
+        refusal.is_of_now = !was_lost(case, lost);
         return refusal;
     }
     let fewer = finding(case, &["gpus-not-allocatable"]);
     // A lost GPU is the reason why fewer devices are allocatable.
-    let is_lost = finding(case, &LOST).is_some_and(|lost| lost.severity >= Severity::Critical);
-    if is_lost && (fewer.is_some() || free != Some(0)) {
+    let lost = finding(case, &LOST).filter(|lost| lost.severity >= Severity::Critical);
+    if let Some(lost) = lost.filter(|_| fewer.is_some() || free != Some(0)) {
         let refusal = Refusal::of_node(format!("{what}; a GPU of {node} cannot be used"), String::new());
         let mut refusal = explained_by(case, &LOST, refusal);
         refusal.cause = Cause::Gpu;
         refusal.evidence.extend(counted);
+        refusal.is_of_now = !was_lost(case, lost);
         return refusal;
     }
     if let Some(fewer) = fewer.filter(|_| free != Some(0)) {
@@ -221,11 +254,12 @@ fn none_free(case: &Case<'_>, message: &str) -> Refusal {
         let advice = format!("Diagnose {node}: {} Then recreate the pod.", fewer.action.text);
         let mut refusal = Refusal::of_node(what, advice);
         refusal.evidence = quote(fewer).into_iter().chain(counted).collect();
+        refusal.is_of_now = true;
         return refusal;
     }
     let mut refusal = match free {
         Some(0) => Refusal::of_node(
-            format!("{what}; all devices are allocated{}", placed_by(case)),
+            format!("{what}; all devices are allocated now{}", placed_by(case)),
             format!(
                 "Recreate the pod. The scheduler will choose a node with free GPUs, because {node} has no free GPU."
             ),
@@ -247,6 +281,15 @@ fn none_free(case: &Case<'_>, message: &str) -> Refusal {
     };
     refusal.evidence.extend(counted);
     refusal
+}
+
+/// Returns whether the kernel log has an event of the lost GPU from before the rejection.
+fn was_lost(case: &Case<'_>, lost: &Finding) -> bool {
+    let log = case.report.and_then(|report| Section::data_of(&report.sections.xid));
+    let is_of_it = |event: &&KernelEvent| event.pci_address.as_ref().is_some_and(|at| lost.addresses.contains(at));
+    let mut times =
+        log.into_iter().flat_map(|log| &log.events).filter(is_of_it).filter_map(|event| event.first.or(event.last));
+    refused_at(case).is_some_and(|refused| times.any(|time| time <= refused))
 }
 
 /// Returns a text about the scheduler that counted a device as free, if it was not the default scheduler.
@@ -341,7 +384,7 @@ fn none_registered(case: &Case<'_>, message: &str) -> Refusal {
         let code_and_text = case.action_for(lost);
         let text = format!("{} Then recreate the pod.", code_and_text.text);
         let action = Action { text, ..code_and_text };
-        return Refusal { cause: Cause::Gpu, what, evidence: quote(lost), action };
+        return Refusal::new(Cause::Gpu, what, quote(lost), action);
     }
     let action = format!(
         "Recreate the pod when the device plugin of {node} has registered. If it was registered, check the devices that it \

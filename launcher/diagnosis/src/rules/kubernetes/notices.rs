@@ -30,7 +30,7 @@ rules! {
         Watch "If nobody maintains {node} now, uncordon it (kubectl uncordon {node}). The annotations and events of the node can name who \
             cordoned it.",
         means "A person or program marked the node as unschedulable. Pods that run there continue.",
-        reads "kubernetes.taints, kubernetes.labels";
+        reads "kubernetes.taints, kubernetes.labels, kubernetes.cordon_notes";
     STARTING: "node-startup-taint-remains" Warning Driver None, "A taint of a node that starts was not removed",
         Watch "Check the component that removes the taint in the evidence: its pod on {node} or its controller. Until then, no new pods without a \
             toleration for the taint get on {node}.",
@@ -151,7 +151,9 @@ fn time_in(message: &str) -> Option<Timestamp> {
 fn cordoned(node: &Node<'_>) -> Option<Draft> {
     let cluster = node.kubernetes;
     let taint = cluster.taints.iter().find(|taint| taint.starts_with("node.kubernetes.io/unschedulable"))?;
-    let draft = Draft::on_node(CORDONED).with_evidence(format!("taint {}", evidence::name(taint)));
+    let notes = cluster.cordon_notes.iter().map(|note| format!("annotation {}", evidence::reason(note)));
+    let draft =
+        Draft::on_node(CORDONED).with_evidence(format!("taint {}", evidence::name(taint))).with_all_evidence(notes);
     Some(match cluster.labels.driver_upgrade_state.as_deref() {
         None | Some("") => draft,
         Some("upgrade-done") => {

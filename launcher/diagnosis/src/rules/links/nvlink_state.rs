@@ -77,7 +77,8 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     for gpu in node.answering() {
         let Some(topology) = node.topology_of(gpu) else { continue };
         drafts.extend(down(node, gpu, topology).map(|draft| match cut_off {
-            Some((switch, gpus)) => of_switch(draft, switch, gpus),
+            Some((Some(switch), gpus)) => of_switch(draft, switch, gpus),
+            Some((None, gpus)) => of_common_end(draft, gpus),
             None => draft,
         }));
         drafts.extend(slow(gpu, topology));
@@ -100,6 +101,13 @@ pub(super) fn links_are_up(node: &Node<'_>, gpu: &Gpu) -> bool {
 fn active(topology: &GpuTopology) -> u32 {
     let groups = topology.nvlinks.iter().filter(|group| group.active == Some(true));
     u32::try_from(groups.map(|group| group.links.len()).sum::<usize>()).unwrap_or(0)
+}
+
+fn inactive(topology: &GpuTopology) -> Vec<u32> {
+    let groups = topology.nvlinks.iter().filter(|group| group.active == Some(false));
+    let mut links: Vec<u32> = groups.flat_map(|group| group.links.iter().copied()).collect();
+    links.sort_unstable();
+    links
 }
 
 /// Returns whether the links of this GPU model lead to switches. This is the case if NVSwitches are on the PCI bus, or
@@ -144,12 +152,7 @@ fn down(node: &Node<'_>, gpu: &Gpu, topology: &GpuTopology) -> Option<Draft> {
     let has_switches = is_switched(node, gpu) || is_on_board(node, gpu);
     let wired = if has_switches { wired.min(u32::try_from(listed).unwrap_or(0)) } else { 0 };
     let expected = most.max(wired);
-    let silent: Vec<u32> = topology
-        .nvlinks
-        .iter()
-        .filter(|group| group.active == Some(false))
-        .flat_map(|group| group.links.iter().copied())
-        .collect();
+    let silent = inactive(topology);
     // If no link is up and there are no switches, the card has no bridge, or its bridge does not work.
     let unbridged = up == 0 && !has_switches;
     // MIG mode disables the links of an A100.
@@ -157,9 +160,7 @@ fn down(node: &Node<'_>, gpu: &Gpu, topology: &GpuTopology) -> Option<Draft> {
     if up >= expected || silent.is_empty() || cut {
         return None;
     }
-    let mut links = silent;
-    links.sort_unstable();
-    let evidence = format!("{up} of {expected} NVLinks up; inactive: {}", evidence::ranges(&links));
+    let evidence = format!("{up} of {expected} NVLinks up; inactive: {}", evidence::ranges(&silent));
     if unbridged {
         // A card without a bridge reports the same facts as a card with a broken bridge.
         return Some(Draft::on_gpu(UNBRIDGED, gpu).with_evidence(evidence));
@@ -175,8 +176,9 @@ fn down(node: &Node<'_>, gpu: &Gpu, topology: &GpuTopology) -> Option<Draft> {
 }
 
 /// Returns the NVSwitch at the other end of all links that are down, and the number of affected GPUs, if enough GPUs
-/// are affected for a fault of the switch.
-fn switch_of_all_down<'n>(node: &'n Node<'_>) -> Option<(&'n PciAddress, usize)> {
+/// are affected for a fault of the switch. Without an address if the switch is not known, and each affected GPU lacks the
+/// same links: in a rack, a link has the same number at each GPU of a tray if it leads to the same switch.
+fn switch_of_all_down<'n>(node: &'n Node<'_>) -> Option<(Option<&'n PciAddress>, usize)> {
     let with_down = || node.answering().filter(|gpu| links_are_down(node, gpu));
     let most = node.answering().filter_map(|gpu| node.topology_of(gpu)).map(active).max()?;
     let remote = |gpu: &Gpu| {
@@ -193,10 +195,19 @@ fn switch_of_all_down<'n>(node: &'n Node<'_>) -> Option<(&'n PciAddress, usize)>
         let switch = groups.first().filter(|_| is_whole && active(topology) > 0)?.remote_pci_address.as_ref();
         switch.filter(|switch| groups.iter().all(|group| group.remote_pci_address.as_ref() == Some(switch)))
     };
-    let mut switches = with_down().map(remote);
-    let switch = switches.next()??;
     let gpus = with_down().count();
-    (gpus >= GPUS_OF_SWITCH && switches.all(|other| other == Some(switch))).then_some((switch, gpus))
+    if gpus < GPUS_OF_SWITCH {
+        return None;
+    }
+    let mut switches = with_down().map(remote);
+    if let Some(switch) = switches.next().flatten() {
+        return switches.all(|other| other == Some(switch)).then_some((Some(switch), gpus));
+    }
+    let mut topologies = with_down().filter_map(|gpu| node.topology_of(gpu));
+    let first = topologies.next()?;
+    let is_same = |other: &GpuTopology| active(other) > 0 && inactive(other) == inactive(first);
+    (active(first) > 0 && with_down().all(|gpu| is_switched(node, gpu)) && topologies.all(is_same))
+        .then_some((None, gpus))
 }
 
 /// Adds the NVSwitch to which the links of several GPUs lead. Links to an NVSwitch on the PCI bus of the node do not
@@ -209,6 +220,15 @@ fn of_switch(draft: Draft, switch: &PciAddress, gpus: usize) -> Draft {
             "Drain {{node}}, then reset all its GPUs and NVSwitches together. If the same links stay down, the NVSwitch at {switch} or its \
              board is more likely to be faulty than {{gpu}}: look for its SXid errors in the kernel log, and ask the vendor about the board."
         ),
+    )
+}
+
+/// Adds that several GPUs lack the same links, whose other end is not known.
+fn of_common_end(draft: Draft, gpus: usize) -> Draft {
+    draft.with_evidence(format!("{gpus} GPUs lack the same links")).with_action(
+        ActionCode::DrainAndReset,
+        "Drain {node}. The NVSwitch at the other end of these links, its cable or its configuration is more likely to be the cause \
+         than {gpu}: check it (in a rack, the switch tray and the state of the fabric in NMX), then reset all GPUs of {node} together.",
     )
 }
 

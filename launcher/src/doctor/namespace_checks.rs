@@ -82,7 +82,7 @@ pub(super) fn checks(observed: &Observed, settings: &Settings, fixes: &Fixes<'_>
         namespace(observed, &rejections, fixes),
         pod_security(observed, &rejections, fixes),
         quota(observed, &rejections, fixes),
-        policy(observed, fixes),
+        policy(observed, &rejections, fixes),
         values(observed, &rejections, settings, fixes),
     ];
     if let Some(missing) = missing_namespace(observed, &rejections) {
@@ -192,7 +192,7 @@ fn quota(observed: &Observed, rejections: &Rejections<'_>, fixes: &Fixes<'_>) ->
 }
 
 /// Checks that the policy limits the pods of the namespace.
-fn policy(observed: &Observed, fixes: &Fixes<'_>) -> Check {
+fn policy(observed: &Observed, rejections: &Rejections<'_>, fixes: &Fixes<'_>) -> Check {
     let id = "policy";
     let state = match (&observed.policy, &observed.binding) {
         (Seen::Found(_), Seen::Found(_)) => Some(true),
@@ -217,6 +217,11 @@ fn policy(observed: &Observed, fixes: &Fixes<'_>) -> Check {
                 "namespace {} admits every pod: whoever may create pods there has root on every node of the cluster",
                 fixes.namespace()
             );
+            if rejections.by(Cause::PodSecurity).is_some() {
+                let why =
+                    "Pod Security refuses privileged pods here; without it, no policy limits the pods of the namespace";
+                return Check::warning(id, why, fixes.harden());
+            }
             if half || state == Some(true) {
                 let why = if half { "the policy is incomplete" } else { "the policy has no effect" };
                 return Check::failure(id, format!("{evidence}; {why}"), fixes.harden());

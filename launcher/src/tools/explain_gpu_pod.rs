@@ -390,8 +390,8 @@ impl CommandAnswer for PodExplanation {
     fn outcome(&self) -> Outcome {
         match self.explanation.cause {
             Cause::None => Outcome::NothingFound,
-            Cause::Unknown => Outcome::Unknown,
-            Cause::Application | Cause::Gpu | Cause::Node | Cause::Cluster => Outcome::Found(Severity::Critical),
+            _ if !self.explanation.is_identified() => Outcome::Unknown,
+            _ => Outcome::Found(Severity::Critical),
         }
     }
 

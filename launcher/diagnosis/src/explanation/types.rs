@@ -36,6 +36,17 @@ pub struct Explanation {
     pub timeline_omitted: usize,
 }
 
+/// Text of an explanation whose cause is not identified.
+pub(crate) const NOT_IDENTIFIED: &str = "cause not identified";
+
+impl Explanation {
+    /// Returns whether there is a problem and its cause is identified. For some problems only the part of the system
+    /// with the cause is known.
+    pub fn is_identified(&self) -> bool {
+        !matches!(self.cause, Cause::None | Cause::Unknown) && !self.summary.contains(NOT_IDENTIFIED)
+    }
+}
+
 fn is_zero(count: &usize) -> bool {
     *count == 0
 }

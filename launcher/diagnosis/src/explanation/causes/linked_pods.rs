@@ -17,8 +17,7 @@ const MAX_WORDS: usize = 360;
 
 /// Adds the states and logs of linked pods.
 pub(super) fn add(case: &Case<'_>, explanation: &mut Explanation) {
-    let own_is_known =
-        !matches!(explanation.cause, Cause::None | Cause::Unknown) && !explanation.summary.contains(NOT_IDENTIFIED);
+    let own_is_known = explanation.is_identified();
     // If the pod explains its own end, the state of another pod of its job adds nothing.
     let adds = |one: &&LinkedPod| !(own_is_known && one.role.starts_with(LinkedPod::BESIDE));
     let linked: Vec<&LinkedPod> = case.pod.linked_pods.iter().filter(adds).collect();

@@ -34,7 +34,7 @@ use jiff::{SignedDuration, Timestamp};
 use crate as diagnosis;
 use crate::explanation::pod_on_node::PodOnNode;
 use crate::explanation::timeline::line;
-use crate::explanation::types::{Cause, Certainty, Explanation};
+use crate::explanation::types::{Cause, Certainty, Explanation, NOT_IDENTIFIED};
 use crate::finding::{Action, Diagnosis, Finding, Scope, Verdict};
 use crate::input::node::Node;
 use crate::input::processes::{Stuck, is_name_of_service};
@@ -60,9 +60,6 @@ const MAX_EVIDENCE: usize = 8;
 /// Maximum length of one evidence line. It is long enough for PyTorch's message about memory. Container runtimes nest
 /// their errors and put the reason last, so longer lines are cut in the middle.
 const MAX_QUOTE: usize = 760;
-
-/// Text for a message or a termination whose cause is not known.
-const NOT_IDENTIFIED: &str = "cause not identified";
 
 /// Maximum length of a summary, because a message of the scheduler may list many reasons.
 const MAX_SUMMARY: usize = 600;

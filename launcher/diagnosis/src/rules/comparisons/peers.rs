@@ -266,8 +266,31 @@ const EXPLAINED: [(&str, &str); 4] = [
     ("mig.max_devices", "mig-"),
 ];
 
-/// Removes the differences that another finding about the same GPU or about the node explains.
+/// Settings, each with the id of a finding about its effect on the same GPU. A setting and its effect are one finding.
+const EFFECTS: [(&str, &str); 4] = [
+    ("telemetry.power.limit_milliwatts", "gpu-clocks-below-peers"),
+    ("telemetry.power.limit_milliwatts", "power-limit-lowered"),
+    ("telemetry.clocks.application_graphics_mhz", "clocks-low-under-load"),
+    ("telemetry.clocks.application_graphics_mhz", "gpu-clocks-below-peers"),
+];
+
+/// Moves the difference of a setting into the finding about its effect, and removes the differences that another finding
+/// about the same GPU or about the node explains.
 pub(super) fn fold(_node: &Node<'_>, drafts: &mut Vec<Draft>) {
+    for (field, effect) in EFFECTS {
+        let is_setting = |draft: &Draft| {
+            [POWER_LIMIT.id, MODE.id].contains(&draft.rule.id)
+                && draft.evidence.iter().all(|line| line.starts_with(field))
+        };
+        while let Some((setting, of)) = drafts.iter().enumerate().find_map(|(at, draft)| {
+            let is_effect = |other: &Draft| other.rule.id == effect && other.scope.gpu == draft.scope.gpu;
+            is_setting(draft).then(|| drafts.iter().position(is_effect))?.map(|of| (at, of))
+        }) {
+            let lines = drafts[setting].evidence.clone();
+            drafts[of].evidence.extend(lines);
+            drafts.remove(setting);
+        }
+    }
     let others: Vec<(&str, Option<u32>, Severity)> =
         drafts.iter().map(|draft| (draft.rule.id, draft.scope.gpu, draft.severity)).collect();
     let is_explained = |draft: &Draft, line: &String| {

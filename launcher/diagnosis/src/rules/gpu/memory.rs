@@ -502,17 +502,27 @@ fn mode(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
         });
     }
     // For an unknown product, `unread_product` returns an entry.
-    (!mode.current && gpu.name.is_some() && !leaves_factory_without_ecc(gpu))
-        .then(|| Draft::on_gpu(ECC_OFF, gpu).with_evidence("ECC mode off"))
+    (!mode.current && gpu.name.is_some() && !leaves_factory_without_ecc(gpu)).then(|| {
+        let draft = Draft::on_gpu(ECC_OFF, gpu).with_evidence("ECC mode off");
+        // One setting for several GPUs is a choice, not an accident.
+        let is_choice = node.answering().count() > 1 && node.answering().all(|gpu| is_off(node, gpu));
+        if is_choice { draft.with_severity(Severity::Info).with_action(ActionCode::Watch, OFF_ON_ALL) } else { draft }
+    })
 }
+
+/// Returns whether ECC is off and stays off.
+fn is_off(node: &Node<'_>, gpu: &Gpu) -> bool {
+    let mode = node.ecc_of(gpu).and_then(|ecc| ecc.mode);
+    mode.is_some_and(|mode| !mode.current && !mode.pending)
+}
+
+const OFF_ON_ALL: &str = "No action if ECC is switched off on purpose on all GPUs of {node}. Otherwise enable it on {gpu} (nvidia-smi -e 1) and reboot \
+     the node when it is drained. Without ECC, memory errors are not detected and not repaired.";
 
 /// Returns an entry about GPUs with disabled ECC whose product is not known. On some products this is the default, on
 /// others it is a fault.
 pub(super) fn unread_product(node: &Node<'_>) -> Vec<Unread> {
-    let off = |gpu: &&Gpu| {
-        let mode = node.ecc_of(gpu).and_then(|ecc| ecc.mode);
-        gpu.name.is_none() && mode.is_some_and(|mode| !mode.current && !mode.pending)
-    };
+    let off = |gpu: &&Gpu| gpu.name.is_none() && is_off(node, gpu);
     let gpus: Vec<_> = node.gpus.iter().filter(off).map(|gpu| (gpu.index, gpu.label())).collect();
     if gpus.is_empty() {
         return Vec::new();

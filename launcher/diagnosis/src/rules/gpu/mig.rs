@@ -8,7 +8,8 @@ use syringe_core::facts::Mode;
 
 rules! {
     PENDING: "mig-mode-pending" Warning Driver MIG_DOC, "MIG mode change pending: takes effect after a reset",
-        DrainAndReset "Reset {gpu} of {node} when it is drained. Until then the old MIG mode applies.",
+        DrainAndReset "If this change is intended, reset {gpu} of {node} when it is drained. Otherwise set the old mode again (nvidia-smi -mig \
+            0 or 1 for this GPU): the next reset or reboot of the node applies the change.",
         means "MIG will be switched on or off at the next reset of the GPU.",
         reads "mig.mode";
     EMPTY: "mig-without-instances" Warning Driver MIG_DOC, "MIG is enabled, but no instance exists",
@@ -19,8 +20,8 @@ rules! {
 }
 
 /// Source: NVIDIA's MIG user guide. The hypervisor may not allow the reset of a GPU that is passed through.
-const IN_MACHINE: &str = "Reboot {node} when it is drained: it is a virtual machine, and its hypervisor may not allow the reset of {gpu} from \
-     inside. Until then the old MIG mode applies.";
+const IN_MACHINE: &str = "If this change is intended, reboot {node} when it is drained: it is a virtual machine, and its hypervisor may not allow the \
+     reset of {gpu} from inside. Otherwise set the old mode again (nvidia-smi -mig 0 or 1 for this GPU) before the next reboot.";
 
 pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     node.gpus.iter().filter_map(|gpu| of_gpu(node, gpu)).collect()

@@ -20,7 +20,7 @@ pub(crate) const GROUPS: &[RuleGroup] = &[
     RuleGroup::new(memory::RULES, memory::check).with_unread(memory::unread_product),
     RuleGroup::new(thermal::RULES, thermal::check),
     RuleGroup::new(power::RULES, power::check),
-    RuleGroup::new(siblings::RULES, siblings::check),
+    RuleGroup::new(siblings::RULES, siblings::check).with_refine(siblings::refine),
     RuleGroup::new(mig::RULES, mig::check),
     RuleGroup::new(recovery::RULES, recovery::check).with_refine(recovery::refine),
 ];

@@ -260,11 +260,11 @@ pub(crate) fn clocks(gpu: &Gpu, now: &GpuTelemetry, load: Option<Load>) -> Optio
         let severity = if low { Severity::Warning } else { Severity::Info };
         let state = now.performance_state.map(|state| format!(", P{state}")).unwrap_or_default();
         let reasons = (mask != 0).then(|| clock_event_reasons(now));
-        Draft::on_gpu(if is_capped { CAPPED_LOW } else { CLOCKS_LOW }, gpu)
+        let reason = setting.map(|mhz| format!("the application clock is set to {mhz} MHz"));
+        Draft { reason, ..Draft::on_gpu(if is_capped { CAPPED_LOW } else { CLOCKS_LOW }, gpu) }
             .with_evidence(format!("SM clock {sm} of {most} MHz {load}{state}"))
             .with_severity(severity)
             .with_all_evidence(reasons)
-            .with_all_evidence(setting.map(|mhz| format!("application clock: {mhz} MHz")))
             .with_all_evidence(draw(&now.power).filter(|_| is_capped))
     })
 }

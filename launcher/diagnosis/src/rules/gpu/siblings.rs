@@ -157,6 +157,19 @@ fn slower(node: &Node<'_>, group: &[&Gpu], Clock { name, value, alone }: &Clock)
     slow.collect()
 }
 
+/// Moves a lower power limit into the finding about the low clocks that it causes.
+pub(super) fn refine(_node: &Node<'_>, drafts: &mut Vec<Draft>) {
+    let slow: Vec<Option<u32>> = drafts
+        .iter()
+        .filter(|draft| draft.rule.id == SLOW.id && draft.evidence.iter().any(|line| line.starts_with(CAP)))
+        .map(|draft| draft.scope.gpu)
+        .collect();
+    drafts.retain(|draft| draft.rule.id != power::LIMIT_LOWERED.id || !slow.contains(&draft.scope.gpu));
+}
+
+/// Beginning of the evidence about a GPU whose power limit explains its clocks.
+const CAP: &str = "power cap at a limit of ";
+
 /// Returns the setting that differs from the other GPUs and that the driver reports as the reason for the clocks of the
 /// GPU, and the action.
 fn limited_by(node: &Node<'_>, group: &[&Gpu], gpu: &Gpu, now: &GpuTelemetry) -> Option<(String, &'static str)> {
@@ -164,7 +177,7 @@ fn limited_by(node: &Node<'_>, group: &[&Gpu], gpu: &Gpu, now: &GpuTelemetry) ->
     let limit = |gpu: &Gpu| node.telemetry_of(gpu)?.power.limit_milliwatts.map(i64::from);
     let usual = median(group.iter().filter_map(|gpu| limit(gpu)).collect());
     if let Some((own, usual)) = limit(gpu).zip(usual).filter(|(own, usual)| own < usual && mask & POWER_CAP != 0) {
-        let line = format!("power cap at a limit of {} W, median of the other GPUs {} W", own / 1000, usual / 1000);
+        let line = format!("{CAP}{} W, median of the other GPUs {} W", own / 1000, usual / 1000);
         let advice = "Set {gpu} on {node} to the power limit of the other GPUs (nvidia-smi -pl), unless the difference is intended. Jobs \
                       wait for the slowest GPU.";
         return Some((line, advice));

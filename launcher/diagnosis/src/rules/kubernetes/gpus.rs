@@ -72,10 +72,10 @@ rules! {
         reads "kubelet.allocations, mig.gpus";
     STALE_DEVICES: "device-plugin-stale" Warning Driver PLUGIN_DOC,
         "The device plugin advertises GPUs that do not exist",
-        UpdateSoftware "Restart the NVIDIA device plugin on {node}.",
+        UpdateSoftware "Restart the NVIDIA device plugin on {node}: its list is older than the devices (a new MIG layout, a replaced GPU).",
         means "The device plugin advertises GPUs or MIG devices that NVML does not list. A pod that gets such a device \
             cannot start.",
-        reads "kubelet.registered, inventory.gpus, mig.gpus";
+        reads "kubelet.registered, inventory.gpus, mig.gpus", about Unavailable;
     STALE_ALLOCATION: "allocation-stale" Info Driver PLUGIN_DOC, "The kubelet still lists allocations of deleted pods",
         Watch "No action: the kubelet releases these allocations when it admits the next pod on {node}.",
         means "The kubelet still has GPUs allocated to pods that do not exist or have ended. The kubelet releases them when it \

@@ -676,12 +676,9 @@ fn machine_line(machine: &MachineFacts) -> String {
 fn warnings(node: &Node<'_>, is_shown: impl Fn(&PodWarning) -> bool) -> Vec<String> {
     let mut told: Vec<&str> = Vec::new();
     let mut lines = Vec::new();
-    // The condition Ready shows that the node is not Ready. Starts of the kubelet are no warnings.
-    let shown = node
-        .kubernetes
-        .warnings
-        .iter()
-        .filter(|event| !["NodeNotReady", "Starting"].contains(&event.reason.as_str()) && is_shown(event));
+    // The condition Ready shows that the node is not Ready.
+    let is_of_start = |event: &PodWarning| event.reason != "Rebooted" && OF_STARTS.contains(&event.reason.as_str());
+    let shown = node.kubernetes.warnings.iter().filter(|event| !is_of_start(event) && is_shown(event));
     for event in shown {
         if told.contains(&event.reason.as_str()) || lines.len() == NAMED {
             continue;

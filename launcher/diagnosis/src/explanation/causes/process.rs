@@ -684,6 +684,8 @@ pub(crate) fn no_problem(case: &Case<'_>) -> Option<Explanation> {
         "Running" => format!("{what}, and no problem was found in the data that was read"),
         _ => what.to_owned(),
     };
+    let others = others_on_its_gpus(case);
+    let what = if others.is_empty() { what } else { format!("{what}; other pods use its GPU too, and it can be slow") };
     let restart = case.ended().filter(|end| end.exit_code != 0 && end.was_restarted).map(|end| {
         let at = end.finished.map(|time| format!(" at {time:.0}")).unwrap_or_default();
         let apart = end.finished.zip(case.booted()).map(|(end, boot)| end.duration_since(boot).abs());
@@ -696,8 +698,26 @@ pub(crate) fn no_problem(case: &Case<'_>) -> Option<Explanation> {
     Some(
         case.explain(Cause::None, certainty, what)
             .with_evidence(restart)
+            .with_evidence(evidence::lines(others, SHOWN_DOUBTS))
             .with_action(ActionCode::None, "No action needed."),
     )
+}
+
+/// Returns the processes of other pods that use the shared GPUs of the pod now.
+fn others_on_its_gpus(case: &Case<'_>) -> Vec<String> {
+    let section = case.report.and_then(|report| Section::data_of(&report.sections.processes));
+    let is_shared = case.on_node.shares && case.pod.phase == "Running";
+    let processes = section.into_iter().flat_map(|section| &section.processes).filter(|_| is_shared);
+    let is_other = |process: &&GpuProcess| process.pod_uid.as_deref().is_some_and(|uid| uid != case.pod.uid);
+    let mut lines = Vec::new();
+    for process in processes.filter(is_other) {
+        let own = process.uses.iter().filter(|usage| case.on_node.indices.contains(&usage.gpu));
+        lines.extend(own.map(|usage| {
+            let memory = usage.memory_bytes.map(|bytes| format!(", {}", evidence::bytes(bytes))).unwrap_or_default();
+            format!("shared GPU {}: {} of another pod{memory}", usage.gpu, evidence::process(process))
+        }));
+    }
+    lines
 }
 
 /// Minimum use of a GPU, maximum use of its memory, and maximum percentage of its power limit, at which its kernels only

@@ -8,7 +8,7 @@ use crate::evidence::Label;
 use crate::finding::Scope;
 use crate::input::node::Gpu;
 use crate::input::recovery::Recovery;
-use crate::rule::{InPlan, Rule};
+use crate::rule::{About, InPlan, Rule};
 use syringe_core::classification::{ActionCode, Severity};
 use syringe_core::facts::kernel_log::KernelEvent;
 
@@ -218,6 +218,12 @@ impl Draft {
     /// Returns all actions of the draft.
     pub(crate) fn actions(&self) -> impl Iterator<Item = ActionCode> {
         std::iter::once(self.action).chain(self.further.iter().map(|(action, _)| *action))
+    }
+
+    /// Returns whether this finding is a fault of the GPU with at least this severity. That pods cannot get the GPU is no
+    /// fault of the GPU.
+    pub(crate) fn is_fault_of(&self, gpu: &Gpu, least: Severity) -> bool {
+        self.severity >= least && self.rule.about != About::Unavailable && self.is_on(gpu)
     }
 
     /// Returns whether the draft is about this GPU.

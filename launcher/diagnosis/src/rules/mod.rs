@@ -1,5 +1,5 @@
 //! `drafts`, `unread`: run all rules, and list the facts that they need but that were not read. `catalogue_of_rules`:
-//! lists all rules. The rules in one folder do not use rules in another folder.
+//! lists all rules. `about`: the subject of a rule. The rules in one folder do not use rules in another folder.
 
 mod comparisons;
 mod containers;
@@ -14,7 +14,7 @@ mod workload;
 use std::sync::LazyLock;
 
 use crate::input::node::Node;
-use crate::rule::{Draft, Rule, RuleGroup, Unread};
+use crate::rule::{About, Draft, Rule, RuleGroup, Unread};
 
 /// Returns all groups, in the order in which they check and refine. `log` is last, because it refines the texts of all
 /// other groups.
@@ -47,6 +47,11 @@ pub(crate) fn unread(node: &Node<'_>) -> Vec<Unread> {
 }
 
 static ALL: LazyLock<Vec<Rule>> = LazyLock::new(|| groups().flat_map(|group| group.rules).copied().collect());
+
+/// Returns the subject of the findings with this id.
+pub(crate) fn about(id: &str) -> Option<About> {
+    ALL.iter().find(|rule| rule.id == id).map(|rule| rule.about)
+}
 
 /// Returns every rule, group by group.
 pub fn catalogue_of_rules() -> &'static [Rule] {

@@ -21,6 +21,8 @@ use crate::input::processes::{Stuck, waits_outside_driver};
 use crate::messages::phrases::{self, Part};
 use crate::messages::shapes::{self, Reading};
 use crate::messages::{elsewhere, owners};
+use crate::rule::About;
+use crate::rules;
 use syringe_core::classification::{ActionCode, Class, Severity};
 use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind};
 use syringe_core::facts::kubernetes::pod::{ContainerFacts, ContainerState, PodEvent, Termination};
@@ -914,7 +916,7 @@ fn beside_finding(case: &Case<'_>, what: &str, first: &Finding, findings: &[&Fin
     let (cause, whose) = match (first.class, is_of_pod(case, first), is_of_gpu(case, first)) {
         (Class::Application, true, _) => (Cause::Application, "the pod"),
         (Class::Application | Class::Driver, false, true) => (Cause::Node, "its GPU"),
-        (_, _, true) if NETWORK.iter().any(|start| first.id.starts_with(start)) => {
+        (_, _, true) if rules::about(&first.id) == Some(About::Network) => {
             (Cause::Node, "a network port next to its GPU")
         }
         (_, _, true) => (Cause::Gpu, "its GPU"),
@@ -930,9 +932,6 @@ fn beside_finding(case: &Case<'_>, what: &str, first: &Finding, findings: &[&Fin
     explanation.action = case.action_for(first);
     explanation
 }
-
-/// Beginnings of the ids of findings about network cards and their ports.
-const NETWORK: [&str; 3] = ["rdma-", "nic-", "roce-"];
 
 fn in_words(process: &GpuProcess) -> String {
     let GpuProcess { pid, name, state, .. } = process;

@@ -106,8 +106,7 @@ pub(super) fn refine(node: &Node<'_>, drafts: &mut Vec<Draft>) {
 /// Returns whether the device plugin runs and offers no GPU, because each GPU has a severe fault. A restart of the plugin
 /// would offer these GPUs again.
 fn withholds_faulty_gpus(node: &Node<'_>, drafts: &[Draft], broken: &Broken<'_>) -> bool {
-    let is_fault = |draft: &Draft| draft.severity >= Severity::Critical && draft.rule.about != About::Unavailable;
-    let has_fault = |gpu: &Gpu| drafts.iter().any(|draft| is_fault(draft) && draft.is_on(gpu));
+    let has_fault = |gpu: &Gpu| drafts.iter().any(|draft| draft.is_fault_of(gpu, Severity::Critical));
     broken.component == BrokenComponent::Plugin
         && broken.failing_pod.pod.ready
         && node.kubernetes.gpu_capacity.is_some_and(|capacity| capacity > 0)

@@ -40,10 +40,7 @@ pub(super) fn refine(node: &Node<'_>, drafts: &mut Vec<Draft>) {
         return;
     }
     let Some((withheld, why)) = withheld(node).or_else(|| marked_since_start(node)) else { return };
-    let has_finding = |gpu: &Gpu| {
-        let other = |draft: &Draft| draft.severity > Severity::Info && draft.rule.about != About::Unavailable;
-        drafts.iter().any(|draft| other(draft) && draft.is_on(gpu))
-    };
+    let has_finding = |gpu: &Gpu| drafts.iter().any(|draft| draft.is_fault_of(gpu, Severity::Warning));
     if withheld.iter().any(|gpu| has_finding(gpu) || !works(node, gpu)) {
         return;
     }
@@ -71,10 +68,7 @@ const RESTART_PLUGIN: &str = "Then restart the pod of the device plugin: it offe
 /// Returns the positions of the findings about the GPUs that are not allocatable, if each of these GPUs has a fault.
 /// These GPUs are the GPUs that do not respond, that are not registered, or that have severe faults.
 fn faults_of_withheld(node: &Node<'_>, drafts: &[Draft]) -> Option<Vec<usize>> {
-    let fault_of = |gpu: &Gpu, least: Severity| {
-        let is_fault = |draft: &Draft| draft.severity >= least && draft.rule.about != About::Unavailable;
-        drafts.iter().position(|draft| is_fault(draft) && draft.is_on(gpu))
-    };
+    let fault_of = |gpu: &Gpu, least: Severity| drafts.iter().position(|draft| draft.is_fault_of(gpu, least));
     let lost = node.gpus.iter().filter(|gpu| !gpu.answers).collect();
     let severe = node.gpus.iter().filter(|gpu| fault_of(gpu, Severity::Critical).is_some()).collect();
     let unregistered = withheld(node).map(|(gpus, _)| gpus).unwrap_or_default();

@@ -49,6 +49,12 @@ impl Rule {
         CODES.iter().find(|row| row[0] == self.id).and_then(|row| row.get(1).copied())
     }
 
+    /// Returns whether the rule reads the group of fields with which a line of evidence starts, such as
+    /// `telemetry.power` for `telemetry.power.limit_milliwatts is 400000`.
+    pub(crate) fn reads_field_of(&self, line: &str) -> bool {
+        self.reads.split(", ").any(|group| group.contains('.') && line.starts_with(group))
+    }
+
     pub(crate) const fn in_plan(self, in_plan: InPlan) -> Self {
         Self { in_plan, ..self }
     }

@@ -99,7 +99,8 @@ impl Nodes<'_> {
         let shortage = self.shortage();
         let too_large: Vec<_> =
             self.scarce.iter().filter(|resource| self.largest(resource) < amount(self.wanted, resource)).collect();
-        if !too_large.is_empty() && self.selected().next().is_none() {
+        let helps = |changes: Vec<Change>| too_large.is_empty() && !changes.is_empty();
+        if self.selected().next().is_none() && !helps(self.changes()) {
             return self.none_selected(&too_large);
         }
         // A GPU that is not allocatable now can be allocatable again after a repair.
@@ -229,17 +230,21 @@ impl Nodes<'_> {
             })
         });
         let wanted = selectors.take(1).map(|wanted| format!(" ({wanted})")).collect::<String>();
-        let asks = listed(too_large.iter().map(|resource| ((**resource).clone(), amount(self.wanted, resource))));
+        let asks = listed(self.scarce.iter().map(|resource| ((*resource).clone(), amount(self.wanted, resource))));
         let most = listed(too_large.iter().map(|resource| ((**resource).clone(), self.largest(resource))));
+        let (larger, smaller) = match most.as_str() {
+            "" => (String::new(), "so that it allows an existing GPU node".to_owned()),
+            most => (
+                format!("; the largest GPU node, which does not match, has {most}"),
+                format!("and request at most {most} in one pod"),
+            ),
+        };
         CapacityShortage {
-            problem: Some(format!(
-                "no GPU node matches the nodeSelector or affinity of the pod{wanted}; the largest GPU node, which does \
-                 not match, has {most}"
-            )),
+            problem: Some(format!("no GPU node matches the nodeSelector or affinity of the pod{wanted}{larger}")),
             shortage: self.shortage(),
             changes: vec![
                 format!("add a node with {asks} that the nodeSelector or affinity{wanted} allows").into(),
-                format!("change the nodeSelector or affinity and request at most {most} in one pod").into(),
+                format!("change the nodeSelector or affinity {smaller}").into(),
             ],
             fits_now: Some(self.fits_now()),
             unhealthy: self.unhealthy(),
@@ -722,6 +727,9 @@ mod tests {
         let problem = "no GPU node matches the nodeSelector or affinity of the pod (pool=h200); the largest GPU node, which \
                        does not match, has 8 nvidia.com/gpu";
         assert_eq!((room.problem.as_deref(), room.never_fits), (Some(problem), false));
+        let room = find(&[node("gpu-1", 0, other())], &asks(1), Some(message)).expect("a shortage");
+        let problem = "no GPU node matches the nodeSelector or affinity of the pod (pool=h200)";
+        assert_eq!((room.problem.as_deref(), room.changes.len()), (Some(problem), 2));
     }
 
     #[test]

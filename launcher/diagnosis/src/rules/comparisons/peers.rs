@@ -266,31 +266,26 @@ const EXPLAINED: [(&str, &str); 4] = [
     ("mig.max_devices", "mig-"),
 ];
 
-/// Settings, each with the id of a finding about its effect on the same GPU. A setting and its effect are one finding.
-const EFFECTS: [(&str, &str); 4] = [
-    ("telemetry.power.limit_milliwatts", "gpu-clocks-below-peers"),
-    ("telemetry.power.limit_milliwatts", "power-limit-lowered"),
-    ("telemetry.clocks.application_graphics_mhz", "clocks-low-under-load"),
-    ("telemetry.clocks.application_graphics_mhz", "gpu-clocks-below-peers"),
-];
-
-/// Moves the difference of a setting into the finding about its effect, and removes the differences that another finding
-/// about the same GPU or about the node explains.
+/// Moves the difference of a setting into another finding about the same GPU that reads this setting: a setting and its
+/// effect are one finding. Removes the differences that another finding about the same GPU or about the node explains.
 pub(super) fn fold(_node: &Node<'_>, drafts: &mut Vec<Draft>) {
-    for (field, effect) in EFFECTS {
-        let is_setting = |draft: &Draft| {
-            [POWER_LIMIT.id, MODE.id].contains(&draft.rule.id)
-                && draft.evidence.iter().all(|line| line.starts_with(field))
+    let settings = [POWER_LIMIT.id, MODE.id];
+    let (differences, mut others): (Vec<Draft>, Vec<Draft>) =
+        std::mem::take(drafts).into_iter().partition(|draft| settings.contains(&draft.rule.id));
+    for difference in differences {
+        let has_read = |rule: &Rule| difference.evidence.iter().all(|line| rule.reads_field_of(line));
+        let is_effect = |other: &&mut Draft| {
+            other.names_gpu()
+                && other.scope.gpu == difference.scope.gpu
+                && other.severity >= difference.severity
+                && has_read(&other.rule)
         };
-        while let Some((setting, of)) = drafts.iter().enumerate().find_map(|(at, draft)| {
-            let is_effect = |other: &Draft| other.rule.id == effect && other.scope.gpu == draft.scope.gpu;
-            is_setting(draft).then(|| drafts.iter().position(is_effect))?.map(|of| (at, of))
-        }) {
-            let lines = drafts[setting].evidence.clone();
-            drafts[of].evidence.extend(lines);
-            drafts.remove(setting);
+        match others.iter_mut().find(is_effect) {
+            Some(effect) => effect.evidence.extend(difference.evidence),
+            None => drafts.push(difference),
         }
     }
+    drafts.splice(0..0, others);
     let others: Vec<(&str, Option<u32>, Severity)> =
         drafts.iter().map(|draft| (draft.rule.id, draft.scope.gpu, draft.severity)).collect();
     let is_explained = |draft: &Draft, line: &String| {

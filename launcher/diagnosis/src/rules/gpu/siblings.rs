@@ -30,7 +30,7 @@ rules! {
     SLOW: "gpu-clocks-below-peers" Warning Hardware DEBUG_DOC, "Much lower clocks than the other GPUs at the same load",
         Watch "Check why {gpu} of {node} is slow (clock event reasons, locked clocks). Jobs wait for the slowest GPU.",
         means "A GPU has far lower clocks than others of its model under the same load.",
-        reads "telemetry.clocks, telemetry.utilization";
+        reads "telemetry.clocks, telemetry.power, telemetry.utilization";
 }
 
 /// Minimum number of GPUs for a majority.

@@ -226,7 +226,7 @@ fn expected(node: &Node<'_>, known: u32) -> Vec<Expected> {
     all.extend(capacity.map(|count| Expected {
         count,
         source: "capacity".to_owned(),
-        doubt: None,
+        doubt: if count > known && label == Some(known) { set_by_hand(node, known) } else { None },
         is_physical: false,
     }));
     // With MIG devices of one size and the strategy `single`, the label counts these devices.
@@ -247,12 +247,24 @@ fn expected(node: &Node<'_>, known: u32) -> Vec<Expected> {
     all
 }
 
+/// Returns the number of devices that the device plugin has registered under the usual name.
+fn registered(node: &Node<'_>) -> Option<u32> {
+    let mut all = node.kubelet()?.registered.iter();
+    let registered = all.find(|one| one.resource == "nvidia.com/gpu")?;
+    Some(u32::try_from(registered.devices.len()).unwrap_or(u32::MAX))
+}
+
+/// Returns the number of registered devices, if it shows that the capacity is wrong: the kubelet makes the capacity from
+/// these devices, and a person can only change it by hand.
+fn set_by_hand(node: &Node<'_>, known: u32) -> Option<String> {
+    let on_pci = node.host().is_some_and(|host| u32::try_from(host.pci_gpus.len()) == Ok(known));
+    (on_pci && registered(node) == Some(known)).then(|| format!("devices of the kubelet: {known}"))
+}
+
 /// Returns a source other than the label that counts as many GPUs as are known. It is the capacity together with the
 /// registered devices, which the device plugin counts at each start, or the instance type.
 fn confirmed(node: &Node<'_>, known: u32, capacity: Option<u32>, of_type: Option<&InstanceType>) -> Option<String> {
-    let registered = node.kubelet().into_iter().flat_map(|kubelet| &kubelet.registered);
-    let registered = registered.into_iter().find(|one| one.resource == "nvidia.com/gpu");
-    let registered = registered.map(|one| u32::try_from(one.devices.len()).unwrap_or(u32::MAX));
+    let registered = registered(node);
     let of_type = of_type.filter(|of_type| other_product(node, of_type).is_none()).map(|of_type| of_type.gpus);
     // The capacity also counts GPUs that the plugin marks as unhealthy.
     if node.kubernetes.gpu_capacity.is_some_and(|capacity| capacity > known) {

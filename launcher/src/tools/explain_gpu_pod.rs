@@ -46,7 +46,7 @@ use kube_read::objects::scheduler_filters::{Candidate, grouped, requested};
 use kube_read::objects::scheduling_joins::half_requests;
 use kube_read::reads::pod::ReadPod;
 use kube_read::reads::{
-    candidate_nodes, claims_of_pod, events, linked_pods, owned_pods, pod, pod_log, resource_claims,
+    candidate_nodes, claims_of_pod, events, helper_pods, linked_pods, owned_pods, pod, pod_log, resource_claims,
 };
 use syringe_macros::omit;
 
@@ -430,6 +430,9 @@ async fn explain_one(call: &CallContext, connection: &Connection, read: ReadPod)
     let has_others = pod.ready != Some(true) || !pod.siblings_not_running.is_empty();
     if let Some(object) = object.as_ref().filter(|_| has_others && pod.phase != "Succeeded") {
         let linked = linked_pods::of_pod(connection, object, &pod).await;
+        if linked.is_empty() {
+            pod.absent_provider = helper_pods::absent_provider(connection, &pod).await;
+        }
         pod.linked_pods.extend(linked);
     }
     let refused = pod.events.iter().rev().find(|event| event.reason == "UnexpectedAdmissionError");

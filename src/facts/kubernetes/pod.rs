@@ -52,6 +52,8 @@ pub struct PodFacts {
     /// Other pods that may explain the problem: pods that a message names, pods of the same job, and pods that provide
     /// a missing resource.
     pub linked_pods: Vec<LinkedPod>,
+    /// The DaemonSet that would provide what a message of the pod misses, and why it has no pod on the node.
+    pub absent_provider: Option<String>,
     /// Name of the queue that admits the pod (label `kueue.x-k8s.io/queue-name`).
     pub queue: Option<String>,
     /// The last lines of the log of the container that failed, oldest first; empty if it was not read.
@@ -211,6 +213,8 @@ pub struct CapacityShortage {
     pub unhealthy_node: Option<String>,
     /// Whether each GPU node is excluded for a reason other than its free resources.
     pub all_excluded: bool,
+    /// Whether each GPU node that the pod can use has enough GPUs free, and lacks another resource.
+    pub has_enough_gpus: bool,
     /// Number of requested GPUs that all GPU nodes have together.
     pub gpus_of_cluster: Option<u64>,
 }

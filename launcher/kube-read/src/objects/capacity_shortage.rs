@@ -133,7 +133,7 @@ impl Nodes<'_> {
                     exceeded.join(", or ")
                 )),
                 None if never_fits => Some(format!("no node has {}", exceeded.join(", or "))),
-                None => tied,
+                None => tied.or_else(|| self.lacks_other()),
             },
             shortage,
             changes,
@@ -145,6 +145,7 @@ impl Nodes<'_> {
             unhealthy: self.unhealthy(),
             unhealthy_node: self.unhealthy_node(),
             all_excluded: self.open.is_empty(),
+            has_enough_gpus: self.lacks_other().is_some(),
             gpus_of_cluster: self.gpus_of_cluster(),
         }
     }
@@ -184,6 +185,24 @@ impl Nodes<'_> {
             gpus.any(|resource| free(candidate, resource).allocatable < free(candidate, resource).capacity)
         };
         self.candidates.iter().find(is_short).map(|candidate| candidate.node.clone())
+    }
+
+    /// Returns the node that has enough GPUs free and lacks the fewest other resources, with these resources.
+    fn lacks_other(&self) -> Option<String> {
+        let lacking = |candidate: &Candidate| -> Vec<String> {
+            let short = self.wanted.iter().filter(|(resource, wanted)| free(candidate, resource).free < **wanted);
+            short.map(|(resource, _)| resource.clone()).collect()
+        };
+        let only_others = |candidate: &&Candidate| !lacking(candidate).iter().any(|resource| is_gpu_resource(resource));
+        let open = self.open.iter().copied().filter(only_others);
+        let best = open.min_by_key(|candidate| (lacking(candidate).len(), candidate.node.clone()))?;
+        let in_words = |resource: &String| {
+            let has = pod_requests::quantity_text(resource, free(best, resource).free);
+            format!("{has} of the requested {}", pod_requests::amount_text(resource, amount(self.wanted, resource)))
+        };
+        let short: Vec<String> = lacking(best).iter().map(in_words).collect();
+        let node = &best.node;
+        (!short.is_empty()).then(|| format!("{node} has enough GPUs free, and only {}", short.join(" and ")))
     }
 
     /// Returns how many of the requested GPUs all nodes have together.
@@ -359,6 +378,7 @@ impl Nodes<'_> {
             unhealthy: self.unhealthy(),
             unhealthy_node: self.unhealthy_node(),
             all_excluded: self.open.is_empty(),
+            has_enough_gpus: false,
             gpus_of_cluster: self.gpus_of_cluster(),
         }
     }
@@ -625,7 +645,10 @@ fn remedy(rejection: &RejectionReason, node: &str) -> Change {
         RejectionReason::Cordoned => return uncordon(node),
         RejectionReason::Taint(taint) => {
             let check = CheckBefore::Tolerate { node: node.to_owned(), taint: taint.clone() };
-            return Change::from(format!("tolerate the taint {taint} of {node}")).after(check);
+            // A taint without the word GPU usually reserves nodes for somebody.
+            let reserves = !taint.to_ascii_lowercase().contains("gpu");
+            let condition = if reserves { ", if its owner permits the pod on these nodes" } else { "" };
+            return Change::from(format!("tolerate the taint {taint} of {node}{condition}")).after(check);
         }
         // A program for another processor or operating system does not start on the node.
         RejectionReason::Label { wanted, .. }

@@ -70,6 +70,7 @@ pub fn from_pod(pod: &Pod) -> PodFacts {
         related_warnings: Vec::new(),
         siblings_not_running: Vec::new(),
         linked_pods: Vec::new(),
+        absent_provider: None,
         queue: pod.labels().get(QUEUE_LABEL).map(|name| clean(name, NAME_CAP)),
         log_lines: Vec::new(),
         other_logs: Vec::new(),

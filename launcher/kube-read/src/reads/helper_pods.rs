@@ -1,9 +1,10 @@
 //! `of_scheduling`, `of_node`: find failing pods of schedulers, queues, network plugins and drivers that a pod needs.
-//! `ended_near`: finds device plugins that ended while the kubelet admitted a pod.
+//! `absent_provider`: finds the DaemonSet of a driver that does not run on the node of a pod. `ended_near`: finds device plugins that ended while the kubelet admitted a pod.
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
+use syringe_core::facts::kubernetes::daemon_set::DaemonSetFacts;
 use syringe_core::facts::kubernetes::node::{Component, NvidiaPod};
 use syringe_core::facts::kubernetes::pod::PodFacts;
 use tokio::time::timeout;
@@ -11,8 +12,9 @@ use tokio::time::timeout;
 use crate::client::connection::Connection;
 use crate::client::pagination::{self, Query};
 use crate::objects::api_objects::pod::Pod as ListedPod;
-use crate::objects::nvidia_pod_facts;
+use crate::objects::{daemon_sets, nvidia_pod_facts};
 use crate::reads::peers::{self, Peer};
+use crate::reads::{daemon_sets as daemon_set_list, nodes};
 
 /// Maximum number of pods in the result.
 const MAX_PODS: usize = 2;
@@ -128,6 +130,30 @@ pub(crate) async fn of_node(connection: &Connection, facts: &PodFacts) -> Vec<Pe
     timeout(TIME, list).await.ok().and_then(Result::ok).unwrap_or_default()
 }
 
+/// Returns the DaemonSet of a driver that a message of a pod misses, and the reason why it has no pod on the node:
+/// `DaemonSet kube-system/fsx-csi-node has no pod on gpu-1: it does not tolerate the taint …`.
+pub async fn absent_provider(connection: &Connection, facts: &PodFacts) -> Option<String> {
+    let name = facts.node.as_deref().filter(|_| facts.phase == "Pending")?;
+    let warnings = facts.events.iter().filter(|event| event.warning);
+    let drivers: Vec<String> = warnings
+        .filter(|event| event.message.contains("driver name "))
+        .flat_map(|event| components(&event.message))
+        .collect();
+    if drivers.is_empty() {
+        return None;
+    }
+    let (sets, node) =
+        tokio::join!(daemon_set_list::list(connection, TIME), timeout(TIME, nodes::read(connection, name)));
+    let (sets, node) = (sets.ok()?, node.ok()?.ok()?);
+    let of_driver = |set: &DaemonSetFacts| drivers.iter().any(|driver| is_named_after(&set.name, driver));
+    let found: Vec<DaemonSetFacts> = daemon_sets::on_node(&sets, &node, &[]).into_iter().filter(of_driver).collect();
+    if found.iter().any(|set| set.mismatch.is_none()) {
+        return None;
+    }
+    let set = found.into_iter().next()?;
+    Some(format!("DaemonSet {}/{} has no pod on {name}: {}", set.namespace, set.name, set.mismatch?))
+}
+
 /// Returns the components that a message names: CSI and DRA drivers, network plugins, and sockets of services.
 fn components(message: &str) -> Vec<String> {
     let is_end = |one: char| !(one.is_ascii_alphanumeric() || ".-_".contains(one));
@@ -147,10 +173,14 @@ fn provides(pod: &ListedPod, component: &str) -> bool {
     if component.ends_with(".nvidia.com") {
         return nvidia_pod_facts::any_pod(pod).component == Component::DraDriver;
     }
+    is_named_after(&pod.metadata.name, component)
+}
+
+/// Returns whether the name of a pod or DaemonSet contains the first part of the name of a plugin or driver.
+fn is_named_after(name: &str, component: &str) -> bool {
     let is_csi = component.contains(".csi.") || component.starts_with("csi.");
     let mut parts = component.split(['.', '-', '_']).filter(|part| part.len() > 2 && *part != "csi");
     let Some(first) = parts.next() else { return false };
-    let name = &pod.metadata.name;
     name.split('-').any(|part| part == first) && (!is_csi || name.contains("csi"))
 }
 

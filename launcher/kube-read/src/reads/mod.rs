@@ -9,7 +9,7 @@ pub mod compute_domains;
 pub mod daemon_sets;
 pub mod events;
 pub mod existing_pods;
-pub(crate) mod helper_pods;
+pub mod helper_pods;
 pub mod linked_pods;
 pub mod node_lifecycle;
 pub mod node_log;

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use jiff::SignedDuration;
 use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, ResourceExt};
 use syringe_core::facts::kubernetes::lifecycle::NodeConditionFact;
@@ -212,20 +213,37 @@ async fn events_of_nominated(connection: &Connection, facts: &PodFacts) -> Vec<P
             warning: true,
         }));
         let path = format!("/apis/karpenter.sh/v1/nodeclaims/{name}");
-        if let node_lifecycle::Found::Some(object) = node_lifecycle::get(connection, &path).await {
-            let conditions = machines::facts(&object).conditions;
-            found.extend(conditions.into_iter().filter(reports_failure).map(|condition| PodEvent {
-                time: condition.since,
-                message: format!("NodeClaim {name}: {} is {}: {}", condition.name, condition.status, condition.message),
-                reason: condition.reason,
-                count: 1,
-                field: String::new(),
-                warning: true,
-            }));
+        let now = connection.now();
+        let of_claim = |time, reason: String, message: String| PodEvent {
+            time,
+            reason,
+            message: format!("NodeClaim {name}: {message}"),
+            count: 1,
+            field: String::new(),
+            warning: true,
+        };
+        match node_lifecycle::get(connection, &path).await {
+            node_lifecycle::Found::Some(object) => {
+                let conditions = machines::facts(&object).conditions;
+                found.extend(conditions.into_iter().filter_map(|condition| {
+                    let waits = condition.since.is_some_and(|since| now.duration_since(since) > JOINS);
+                    let is_late = waits && ["Registered", "Initialized"].contains(&condition.name.as_str());
+                    let since = condition.since.map(|since| format!(" since {since:.0}")).unwrap_or_default();
+                    let message = format!("{} is {}: {}", condition.name, condition.status, condition.message);
+                    match reports_failure(&condition) {
+                        true => Some(of_claim(condition.since, condition.reason, message)),
+                        false => is_late.then(|| of_claim(Some(now), condition.reason, format!("{message}{since}"))),
+                    }
+                }));
+            }
+            node_lifecycle::Found::Absent | node_lifecycle::Found::NotRead(_) => {}
         }
     }
     found
 }
+
+/// A machine of a cloud joins the cluster, and its device plugin registers, within this time.
+const JOINS: SignedDuration = SignedDuration::from_mins(8);
 
 /// Returns whether a condition of a NodeClaim reports a failure. While a machine starts, its conditions are Unknown.
 fn reports_failure(condition: &NodeConditionFact) -> bool {

@@ -86,6 +86,21 @@ const CAUSES: &[(Evidence, Part, CauseRule)] = &[
     (Inferred, Part::Running, process::no_problem),
 ];
 
+/// A pod that is younger than this may still be starting.
+const STARTING: SignedDuration = SignedDuration::from_secs(60);
+
+/// Explains a pod on a node that was created less than a minute ago and has no warning.
+fn just_created(case: &Case<'_>) -> Option<Explanation> {
+    let age = case.report?.taken_at?.duration_since(case.pod.created?);
+    let is_new =
+        case.pod.phase == "Pending" && case.pod.node.is_some() && (SignedDuration::ZERO..STARTING).contains(&age);
+    let what = format!("the pod was created {} s ago, and its containers are starting", age.as_secs());
+    (is_new && !case.pod.events.iter().any(|event| event.warning)).then(|| {
+        let explanation = case.explain(Cause::None, Certainty::Likely, what);
+        explanation.with_action(ActionCode::None, "Wait, and explain the pod again in a minute if it does not run.")
+    })
+}
+
 /// Returns the explanation from the first cause that has evidence.
 pub(crate) fn first_cause(
     pod: &PodFacts,
@@ -108,7 +123,7 @@ pub(crate) fn first_cause(
         "Pending" if pod.node.is_some() => "its containers are starting, and the reason for the delay is not known",
         _ => NOT_IDENTIFIED,
     };
-    let mut explanation = found.unwrap_or_else(|| {
+    let mut explanation = found.or_else(|| just_created(&case)).unwrap_or_else(|| {
         let nothing = case.explain(Cause::Unknown, Certainty::Possible, nothing);
         nothing.with_action(ActionCode::None, "Explain the pod again in some minutes, and read its newest events.")
     });

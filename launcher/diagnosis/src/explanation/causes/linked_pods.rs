@@ -25,6 +25,15 @@ pub(super) fn add(case: &Case<'_>, explanation: &mut Explanation) {
         name_those_not_running(&linked, explanation);
         return;
     }
+    if let Some(absent) = &case.pod.absent_provider {
+        let summary = explanation.summary.trim_end_matches('.');
+        explanation.summary = clean_keeping_end(&format!("{summary}; {absent}."), MAX_SUMMARY);
+        let node = case.node;
+        let own = without_search(&explanation.action.text);
+        let advice =
+            format!("Change the tolerations or the selector of this DaemonSet, so that it has a pod on {node}.");
+        explanation.action.text = format!("{advice} {own}").trim().to_owned();
+    }
     let told: Vec<Told> = linked.iter().map(|linked| told_of(linked)).collect();
     if told.iter().any(|one| one.fails && one.cause.is_some() && !only_waits(one)) {
         explanation.summary = explanation.summary.replacen(&format!("; {NOT_IDENTIFIED}"), "", 1);

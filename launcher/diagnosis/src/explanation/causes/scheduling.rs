@@ -37,14 +37,22 @@ fn no_new_node(case: &Case<'_>, of_scheduler: &str) -> Option<NoNewNode> {
     let (row, event, at) = waiting::of_autoscalers()
         .find_map(|row| events.iter().find_map(|(event, message)| Some((row, *event, row.position_in(message)?))))?;
     let words = clean_keeping_end(clause_at(&event.message, at), MAX_WORDS);
+    let is_failure = |message: &String| waiting::of_autoscalers().any(|row| row.position_in(message).is_some());
+    let failures = || events.iter().filter(|(_, message)| is_failure(message)).map(|(event, _)| *event);
+    // If attempts fail again and again, the newest attempt is no progress.
+    let fails_again = failures().map(|event| u64::from(event.count)).sum::<u64>() >= MANY_FAILURES;
+    let counted = case.pod.events.iter().filter(|_| fails_again);
     Some(NoNewNode {
         what: format!("{} (\"{words}\")", row.what),
         advice: row.advice,
         a_group_fits: row.kind != Kind::NoGroup,
         quote: event_quote(event),
-        time: event.time,
+        time: failures().chain(counted).filter_map(|event| event.time).max().or(event.time),
     })
 }
+
+/// Number of failed attempts of an autoscaler after which a further attempt is no progress.
+const MANY_FAILURES: u64 = 3;
 
 /// Returns the clause of a message that contains the byte at this position. A delimiter without a space after it, as in
 /// JSON or a URL, does not end a clause.
@@ -205,8 +213,8 @@ fn no_node_fits(case: &Case<'_>, message: &str) -> Explanation {
     // If a node has room, no reason that was checked for each node excludes this node.
     let other: Vec<&str> =
         reasons.iter().map(String::as_str).filter(|reason| with_room.is_none() || !is_checked(reason)).collect();
-    // If another reason excludes each GPU node, a lack of GPUs is about nodes without GPUs.
-    let all_excluded = room.is_some_and(|room| room.all_excluded);
+    // If another reason excludes each GPU node, or each has enough GPUs, a lack of GPUs is about nodes without GPUs.
+    let all_excluded = room.is_some_and(|room| room.all_excluded || room.has_enough_gpus);
     let lacks_gpus = |reason: &&str| reason.contains("Insufficient nvidia.com/");
     let only_lack = other.iter().all(lacks_gpus);
     let other: Vec<&str> =
@@ -390,7 +398,14 @@ fn no_node_fits(case: &Case<'_>, message: &str) -> Explanation {
     let (what, action) = match &machine {
         Some(machine) => (
             format!("{what}; no new node is added for the pod: {}", machine.what),
-            replaced.map_or_else(|| format!("{action} For a new node: {}", machine.advice), str::to_owned),
+            match replaced {
+                Some(advice) => advice.to_owned(),
+                // The pod needs a new node.
+                None if never || room.is_some_and(|room| room.all_excluded) => {
+                    format!("For a new node: {} Otherwise: {action}", machine.advice)
+                }
+                None => format!("{action} For a new node: {}", machine.advice),
+            },
         ),
         None => (what, action),
     };
@@ -421,6 +436,9 @@ fn no_node_fits(case: &Case<'_>, message: &str) -> Explanation {
         .with_action(code, action)
 }
 
+/// Condition of a change that tolerates the taint of a reserved node (`capacity_shortage`).
+const IF_PERMITTED: &str = ", if its owner permits the pod on these nodes";
+
 /// Replaces tolerations of taints that keep pods off nodes which cannot take pods now.
 fn without_tolerations(room: &CapacityShortage) -> CapacityShortage {
     let mut room = room.clone();
@@ -432,6 +450,7 @@ fn without_tolerations(room: &CapacityShortage) -> CapacityShortage {
                 &format!("tolerate the taint {taint} of {node}"),
                 &format!("wait for {node} (until its taint {taint} is removed)"),
             );
+            change.text = change.text.replace(IF_PERMITTED, "");
         }
     }
     room
@@ -485,8 +504,13 @@ fn in_words(first: &'static Phrase, reasons: &[&str]) -> String {
             meanings.push(phrase.what);
         }
     }
-    // A message about a pod group is about its pods, not about some of the nodes.
-    meanings.join(if first.what.contains("pod group") { ": " } else { "; for other nodes: " })
+    // A message about a pod group is about its pods, not about some of the nodes. A node can lack several resources.
+    let only_lacks = reasons.iter().all(|reason| reason.contains("Insufficient "));
+    meanings.join(match first.what.contains("pod group") {
+        true => ": ",
+        false if only_lacks => "; or: ",
+        false => "; for other nodes: ",
+    })
 }
 
 /// Returns the phrases that match the reasons, each phrase once, with the first reason that matches it.

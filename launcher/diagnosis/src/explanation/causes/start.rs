@@ -622,13 +622,33 @@ fn waits(container: &ContainerFacts) -> Option<(&str, &str, &str)> {
     }
 }
 
-/// Returns whether the container of an event has started since the event. An event about the whole pod is outdated as
+/// Failures, each with the events that the kubelet writes only after that step has succeeded. It attaches and mounts the
+/// volumes first, then it creates the sandbox, and then it pulls the images.
+const PROGRESS: [(&[&str], &[&str]); 2] = [
+    (&["FailedAttachVolume"], &["SuccessfulAttachVolume", "Pulling", "Pulled"]),
+    (
+        &[
+            "FailedMount",
+            "FailedMapVolume",
+            "FailedPrepareDynamicResources",
+            "FailedCreatePodSandBox",
+            "NetworkNotReady",
+        ],
+        &["Pulling", "Pulled"],
+    ),
+];
+
+/// Returns whether a later step has succeeded since an event, or the container of the event has started. An event about the whole pod is outdated as
 /// soon as any container has run.
 fn is_history(case: &Case<'_>, event: &PodEvent) -> bool {
     let about = |container: &&ContainerFacts| event.container().is_none_or(|name| name == container.name);
     let Some(time) = known_time(event.time) else {
         return case.pod.containers.iter().filter(about).any(|container| started(&container.state).is_some());
     };
+    let progress = PROGRESS.iter().filter(|(failed, _)| failed.contains(&event.reason.as_str()));
+    if progress.flat_map(|(_, steps)| case.events(steps)).any(|step| known_time(step.time) > Some(time)) {
+        return true;
+    }
     case.pod.containers.iter().filter(about).any(|container| {
         let runs_since = started(&container.state).is_some_and(|start| start >= time);
         runs_since || container.last.as_ref().and_then(started).is_some_and(|start| start > time)

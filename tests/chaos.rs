@@ -64,11 +64,11 @@ async fn run(site: Site, workers: usize, options: Options) {
     println!("CHAOS_SEED={} CHAOS_CALLS={}", options.seed, options.calls);
     let site = Arc::new(site);
     let reference = {
-        let mut worker = Worker::new(0, site.clone(), Arc::default()).await;
+        let worker = Worker::new(0, site.clone(), Arc::default()).await;
         let mut reference = Reference::new(site.is_embedded());
         let ways: &[&str] = if options.whole { &["pod", "ephemeral"] } else { &["pod"] };
         for way in ways {
-            let mut session = worker.session(way).await.expect("a server");
+            let mut session = worker.reference_session(way).await.expect("a server");
             reference.ask(&mut session, |healthy| site.node(0, healthy)).await;
         }
         Arc::new(reference)

@@ -334,6 +334,13 @@ fn the_hosts_own_troubles_are_read() {
     for text in ["mce: [Hardware Error]: Machine check events logged", "{1}[Hardware Error]: event severity: fatal"] {
         assert_eq!(event(text).kind, Kind::Mce, "{text}");
     }
+    for (text, state) in [
+        ("mce: [Hardware Error]: CPU 12: Machine Check: 0 Bank 7: 8c00000000010090", "corrected"),
+        ("mce: [Hardware Error]: CPU 12: Machine Check: 0 Bank 7: ac00000000010090", "exception"),
+        ("mce: [Hardware Error]: CPU 12: Machine Check Exception: 5 Bank 7: be00000000010090", "exception"),
+    ] {
+        assert_eq!(event(text).sub_code.as_deref(), Some(state), "{text}");
+    }
 }
 
 #[test]

@@ -119,6 +119,16 @@ fn edac(text: &str) -> Option<Line> {
     Some(line)
 }
 
+/// Bits of a bank's status: the error was not corrected.
+const UNCORRECTED: u64 = 1 << 61;
+
+/// Returns whether the status of the bank says that the error was corrected: `Machine Check: 0 Bank 7: 8c00000000010090`.
+fn is_corrected(text: &str) -> bool {
+    let status = after(text, " Bank ").and_then(|rest| rest.split_once(": ")).map(|(_, rest)| word(rest).0);
+    let status = status.and_then(|word| u64::from_str_radix(word.trim_start_matches("0x"), 16).ok());
+    !text.contains("Exception") && status.is_some_and(|status| status & UNCORRECTED == 0)
+}
+
 /// Parses a machine check. Only the first line of a record is used.
 pub(super) fn machine_check(text: &str) -> Option<Line> {
     if let Some(line) = edac(text) {
@@ -127,7 +137,7 @@ pub(super) fn machine_check(text: &str) -> Option<Line> {
     let state = if text.contains("Machine check events logged") {
         "logged"
     } else if text.contains("Machine Check") && !text.contains("Run the above") {
-        "exception"
+        if is_corrected(text) { "corrected" } else { "exception" }
     } else if let Some(severity) = after(text, "event severity: ") {
         match word(severity).0 {
             "corrected" => "firmware_corrected",

@@ -107,6 +107,12 @@ impl Worker {
         Session::start(self.launcher(via), via, Duration::from_secs(20)).await
     }
 
+    /// Starts the session of the reference, whose limits do not depend on how busy the machine is.
+    pub(crate) async fn reference_session(&self, via: &'static str) -> Option<Session> {
+        let launcher = self.launcher(via).env("GPU_SYRINGE_CALL_TIMEOUT", "100").env("GPU_SYRINGE_START_TIMEOUT", "60");
+        Session::start(launcher, via, Duration::from_secs(20)).await
+    }
+
     fn violated(&mut self, step: &Step, what: &'static str, detail: impl Into<String>) {
         let faults = self.proxy.take_done();
         let detail = detail.into();

@@ -98,13 +98,16 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
                 h100(2).kernel_line(when, kill).host(|host| host.memory_available_bytes = Some(2 << 30))
             }),
         healthy("pod-killed-by-its-limit", "The kernel killed a process of a pod at the memory limit of its container.")
+            .must(finding("pod-process-killed").evidence(["out-of-memory kill"]))
             .must_not(["node-service-killed", "host-memory-low"])
             .node(|| {
-                let when = ago(minutes(32));
-                let kill = "oom-kill:constraint=CONSTRAINT_MEMCG,nodemask=(null),cpuset=a,mems_allowed=0-1,\
-                            oom_memcg=/kubepods.slice/kubepods-pod1.slice,task_memcg=/kubepods.slice/kubepods-pod1.slice/a,\
-                            task=python3,pid=51234,uid=0";
-                h100(2).kernel_line(when, kill)
+                let pod = h100(2).pod_uid("job-1").replace('-', "_");
+                let group = format!("/kubepods.slice/kubepods-pod{pod}.slice");
+                let kill = format!(
+                    "oom-kill:constraint=CONSTRAINT_MEMCG,nodemask=(null),cpuset=a,mems_allowed=0-1,oom_memcg={group},\
+                     task_memcg={group}/a,task=python3,pid=51234,uid=0"
+                );
+                h100(2).kernel_line(ago(minutes(32)), &kill)
             }),
         healthy("oom-kill-and-fault", "One process was killed because of its memory use, another process failed.")
             .must(finding("application-killed").gpu(0).evidence(["out-of-memory kill"]))

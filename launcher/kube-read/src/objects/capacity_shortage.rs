@@ -846,7 +846,7 @@ mod tests {
         assert_eq!(room.shortage, words);
         assert_eq!(
             room.changes[0].text,
-            "tolerate the taint team=vision:NoSchedule of gpu-1, which has 8 nvidia.com/gpu free"
+            "tolerate the taint team=vision:NoSchedule of gpu-1, if its owner permits the pod on these nodes, which has 8 nvidia.com/gpu free"
         );
         assert_eq!(room.changes.len(), 3);
     }

@@ -175,17 +175,15 @@ fn graded(node: &Node<'_>, draft: Draft) -> Draft {
         mode.is_some_and(|mode| mode.starts_with("host_"))
     };
     let stops_programs = draft.evidence.iter().any(|line| line.contains("kernel module ") || line.contains("/dev/"));
-    if !uses_gpus(node) || node.answering().any(is_host) {
-        draft.with_severity(Severity::Info)
-    } else if stops_programs {
-        draft
-    } else {
-        draft.with_severity(Severity::Warning).with_action(ActionCode::UpdateSoftware, FIRMWARE)
+    match stops_programs {
+        false => draft.with_severity(Severity::Warning).with_action(ActionCode::UpdateSoftware, FIRMWARE),
+        true if !uses_gpus(node) || node.answering().any(is_host) => draft.with_severity(Severity::Info),
+        true => draft,
     }
 }
 
 const FIRMWARE: &str = "Install the GSP firmware of the loaded driver on {node}, or reboot into the version that is on disk: the next load of \
-                        the driver and the next reset of a GPU need the firmware.";
+                        the driver and the next reset of a GPU need the firmware. Do not reset a GPU before.";
 
 /// Returns whether NVIDIA's runtime is in CDI mode.
 fn uses_cdi(node: &Node<'_>) -> bool {

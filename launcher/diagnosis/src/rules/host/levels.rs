@@ -54,6 +54,11 @@ rules! {
             have been within their own limit.",
         means "The kernel killed processes because the node had no memory left, not because a container reached its limit.",
         reads "xid: OOM lines", in_plan WorkContinues;
+    POD_KILLED: "pod-process-killed" Info Application None, "The kernel killed a process of a pod with GPUs at a memory limit",
+        FixLimits "If the pod still runs, its other processes may wait for the killed process: explain the pod. Raise its memory limit, or reduce what it \
+            keeps in memory (files in /dev/shm and in memory volumes count, too).",
+        means "A container with GPUs reached its memory limit, and the kernel killed one of its processes. The node has no fault.",
+        reads "xid: OOM lines, kubelet.allocations", about Workload, in_plan WorkContinues;
 }
 
 const GIB: u64 = 1 << 30;
@@ -75,8 +80,12 @@ const SERVICES: [&str; 4] = ["kubelet", "containerd", "crio", "dockerd"];
 const OF_SERVICES: [&str; 3] = ["/system.slice/", "/init.scope", "/runtime.slice/"];
 
 pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
-    let mut drafts: Vec<Draft> =
-        memory(node).into_iter().chain(service_killed(node)).chain(out_of_memory(node)).collect();
+    let mut drafts: Vec<Draft> = memory(node)
+        .into_iter()
+        .chain(service_killed(node))
+        .chain(out_of_memory(node))
+        .chain(pods_killed(node))
+        .collect();
     let Some(levels) = super::levels_of(node) else { return drafts };
     let file_systems = &levels.file_systems;
     drafts.extend(file_systems.iter().filter_map(full));
@@ -127,6 +136,24 @@ fn out_of_memory(node: &Node<'_>) -> Option<Draft> {
     let kills: Vec<&KernelEvent> = node.timeline.of_kind(Kind::OomKill).filter(of_node).collect();
     let draft = Draft::on_node(OUT_OF_MEMORY).with_events(kills.iter().copied()).with_all_evidence(groups(&kills));
     (!kills.is_empty()).then(|| draft.aged_on_node(node, &kills))
+}
+
+/// Finds processes of pods with GPUs that the kernel killed at a memory limit.
+fn pods_killed(node: &Node<'_>) -> Vec<Draft> {
+    let allocations = node.kubelet().into_iter().flat_map(|kubelet| &kubelet.allocations);
+    let uids: BTreeSet<&String> = allocations.map(|held| &held.pod_uid).filter(|uid| !uid.is_empty()).collect();
+    let of_pod = |uid: &String| {
+        let is_of_it = |event: &&KernelEvent| {
+            let group = event.details.get("task_memcg").map(|group| group.replace('_', "-")).unwrap_or_default();
+            let is_of_node = event.details.get("constraint").is_some_and(|one| one == "CONSTRAINT_NONE");
+            group.contains(uid.as_str()) && !is_of_node && event.boot_id.is_none()
+        };
+        let kills: Vec<&KernelEvent> = node.timeline.of_kind(Kind::OomKill).filter(is_of_it).collect();
+        let mut draft = Draft::on_node(POD_KILLED).with_events(kills.iter().copied());
+        draft.scope.pod_uid = Some(uid.clone());
+        (!kills.is_empty()).then_some(draft)
+    };
+    uids.into_iter().filter_map(of_pod).collect()
 }
 
 /// Checks the percentage and the amount of free space, because five percent of a large disk are much space.

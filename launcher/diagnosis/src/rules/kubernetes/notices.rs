@@ -155,6 +155,9 @@ fn cordoned(node: &Node<'_>) -> Option<Draft> {
     let draft =
         Draft::on_node(CORDONED).with_evidence(format!("taint {}", evidence::name(taint))).with_all_evidence(notes);
     Some(match cluster.labels.driver_upgrade_state.as_deref() {
+        None | Some("") if !cluster.cordon_notes.is_empty() => {
+            draft.with_action(ActionCode::Watch, CORDONED_FOR_A_REASON)
+        }
         None | Some("") => draft,
         Some("upgrade-done") => {
             draft.with_evidence("the label of the GPU Operator says that its upgrade of the driver is done")
@@ -164,6 +167,9 @@ fn cordoned(node: &Node<'_>) -> Option<Draft> {
             .with_action(ActionCode::Watch, CORDONED_BY_UPGRADE),
     })
 }
+
+const CORDONED_FOR_A_REASON: &str =
+    "Do not uncordon {node} before the reason in the annotation is settled: ask the person who wrote it.";
 
 const CORDONED_BY_UPGRADE: &str = "Do not uncordon {node} by hand: the GPU Operator cordons a node whose driver it upgrades, and uncordons it when the upgrade \
      is done.";

@@ -11,7 +11,7 @@ use crate::input::node::Node;
 use crate::input::{boards, instance_types};
 use crate::rule::{DEBUG_DOC, Draft, rules};
 use crate::rules::links::lost_together::has_failed;
-use crate::rules::links::rdma_ports::distance;
+use crate::rules::links::rdma_ports::{self, distance};
 use syringe_core::classification::Severity;
 use syringe_core::facts::topology::{NetworkCard, NicPort, Topology};
 use syringe_core::report::Status;
@@ -50,6 +50,24 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     let by_number = fewer(node, topology).or_else(|| uneven(node, topology));
     let found = [no_driver(node, topology), no_ports(node, topology), by_number];
     found.into_iter().flatten().collect()
+}
+
+/// Moves ports that are missing next to a GPU into the finding about the cards without a driver: such a card has no port.
+pub(super) fn refine(_node: &Node<'_>, drafts: &mut Vec<Draft>) {
+    let is_cause = |draft: &Draft| draft.rule.id == NO_DRIVER.id && draft.severity >= Severity::Warning;
+    if !drafts.iter().any(is_cause) {
+        return;
+    }
+    let (missing, others): (Vec<Draft>, Vec<Draft>) =
+        std::mem::take(drafts).into_iter().partition(|draft| draft.rule.id == rdma_ports::GONE.id);
+    *drafts = others;
+    let lines = missing.into_iter().flat_map(|draft| {
+        let (_, gpu) = draft.label();
+        draft.evidence.into_iter().map(move |line| format!("{gpu}: {line}"))
+    });
+    if let Some(cause) = drafts.iter_mut().find(|draft| is_cause(draft)) {
+        cause.evidence.extend(lines);
+    }
 }
 
 fn name(card: &NetworkCard) -> String {

@@ -27,6 +27,6 @@ pub(crate) const GROUPS: &[RuleGroup] = &[
     RuleGroup::new(rdma_ports::RULES, rdma_ports::check),
     RuleGroup::new(rdma_counters::RULES, rdma_counters::check),
     RuleGroup::new(network_cards::RULES, network_cards::check),
-    RuleGroup::new(missing_cards::RULES, missing_cards::check),
+    RuleGroup::new(missing_cards::RULES, missing_cards::check).with_refine(missing_cards::refine),
     RuleGroup::new(gpudirect::RULES, gpudirect::check),
 ];

@@ -95,8 +95,9 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
         is(event, &["logged"]) && node.timeline.of_kind(Kind::Mce).any(|one| !is(one, &["logged"]) && near(one, event))
     };
     let checks: Vec<_> = checks.into_iter().filter(|event| !is_pointer(event)).collect();
-    let (corrected, uncorrected): (Vec<_>, Vec<_>) =
-        checks.into_iter().partition(|event| is(event, &["firmware_corrected", "memory_corrected", "logged"]));
+    let (corrected, uncorrected): (Vec<_>, Vec<_>) = checks
+        .into_iter()
+        .partition(|event| is(event, &["firmware_corrected", "memory_corrected", "corrected", "logged"]));
     for (mut events, severity) in [(uncorrected, Severity::Warning), (corrected, Severity::Info)] {
         if !events.is_empty() {
             let named: Vec<_> =

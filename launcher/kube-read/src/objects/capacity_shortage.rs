@@ -197,12 +197,16 @@ impl Nodes<'_> {
         let open = self.open.iter().copied().filter(only_others);
         let best = open.min_by_key(|candidate| (lacking(candidate).len(), candidate.node.clone()))?;
         let in_words = |resource: &String| {
-            let has = pod_requests::quantity_text(resource, free(best, resource).free);
-            format!("{has} of the requested {}", pod_requests::amount_text(resource, amount(self.wanted, resource)))
+            let has = free(best, resource);
+            if has.allocatable == 0 {
+                return format!("does not offer {resource}");
+            }
+            let all = pod_requests::amount_text(resource, amount(self.wanted, resource));
+            format!("has only {} of the requested {all}", pod_requests::quantity_text(resource, has.free))
         };
         let short: Vec<String> = lacking(best).iter().map(in_words).collect();
         let node = &best.node;
-        (!short.is_empty()).then(|| format!("{node} has enough GPUs free, and only {}", short.join(" and ")))
+        (!short.is_empty()).then(|| format!("{node} has enough GPUs free, but {}", short.join(" and ")))
     }
 
     /// Returns how many of the requested GPUs all nodes have together.
@@ -546,10 +550,16 @@ impl Nodes<'_> {
         };
         let node = self.open.iter().find(large)?;
         let less = self.wanted.iter().filter(|(resource, wanted)| free(node, resource).free < **wanted);
-        let less = less.map(|(resource, _)| (resource.clone(), free(node, resource).free));
+        let less: Vec<_> = less.map(|(resource, _)| (resource.clone(), free(node, resource).free)).collect();
+        if let Some((resource, _)) = less.iter().find(|(resource, _)| free(node, resource).allocatable == 0) {
+            let node = &node.node;
+            return Some(format!(
+                "find out why {node} does not offer {resource} (the pod of its device plugin): {node} has enough GPUs free"
+            ));
+        }
         Some(format!(
             "request at most {}, so that the pod fits on {}, which has enough GPUs free",
-            listed(less),
+            listed(less.into_iter()),
             node.node
         ))
     }
@@ -753,6 +763,17 @@ mod tests {
         let room = find(&[node("gpu-1", 0, other())], &asks(1), Some(message)).expect("a shortage");
         let problem = "no GPU node matches the nodeSelector or affinity of the pod (pool=h200)";
         assert_eq!((room.problem.as_deref(), room.changes.len()), (Some(problem), 2));
+    }
+
+    #[test]
+    fn the_node_that_has_enough_gpus_tells_what_else_is_missing() {
+        let mut wanted = asks(4);
+        wanted.insert("cpu".into(), 48_000);
+        let message = "0/2 nodes are available: 1 Insufficient nvidia.com/gpu, 2 Insufficient cpu.";
+        let nodes = [node("gpu-1", 8, Vec::new()), node("gpu-2", 0, Vec::new())];
+        let room = find(&nodes, &wanted, Some(message)).expect("a shortage");
+        let problem = "gpu-1 has enough GPUs free, but has only 32 cpu of the requested 48";
+        assert_eq!((room.problem.as_deref(), room.has_enough_gpus), (Some(problem), true));
     }
 
     #[test]

@@ -151,9 +151,14 @@ pub async fn holders(connection: &Connection) -> Vec<String> {
         } else {
             format!("pod {}", claim.reserved_for.join(", "))
         };
-        let devices = claim.devices.iter().take(NAMED).map(|device| {
+        let mut groups: BTreeMap<(&String, &String), Vec<&String>> = BTreeMap::new();
+        for device in &claim.devices {
             let DeviceName { driver, pool, device } = &device.name;
-            format!("{device} of {driver} (pool {pool})")
+            groups.entry((driver, pool)).or_default().push(device);
+        }
+        let devices = groups.into_iter().take(NAMED).map(|((driver, pool), devices)| match devices.as_slice() {
+            [device] => format!("{device} of {driver} (pool {pool})"),
+            devices => format!("{} devices of {driver} (pool {pool})", devices.len()),
         });
         let devices = devices.collect::<Vec<_>>().join(", ");
         clean(&format!("claim {}/{} ({pods}) holds {devices}", claim.namespace, claim.name), MAX_HOLDER)

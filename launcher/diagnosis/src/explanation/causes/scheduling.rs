@@ -216,6 +216,10 @@ fn no_node_fits(case: &Case<'_>, message: &str) -> Explanation {
     // If another reason excludes each GPU node, or each has enough GPUs, a lack of GPUs is about nodes without GPUs.
     let all_excluded = room.is_some_and(|room| room.all_excluded || room.has_enough_gpus);
     let lacks_gpus = |reason: &&str| reason.contains("Insufficient nvidia.com/");
+    // A pod is not meant for the nodes of the control plane.
+    let is_other_node = |reason: &&str| CONTROL_PLANE.iter().any(|taint| reason.contains(taint));
+    let only_control_plane = other.iter().all(is_other_node);
+    let other: Vec<&str> = other.into_iter().filter(|reason| only_control_plane || !is_other_node(reason)).collect();
     let only_lack = other.iter().all(lacks_gpus);
     let other: Vec<&str> =
         other.into_iter().filter(|reason| only_lack || !all_excluded || !lacks_gpus(reason)).collect();
@@ -435,6 +439,9 @@ fn no_node_fits(case: &Case<'_>, message: &str) -> Explanation {
         .with_evidence(no_preemption(&case.pod.preemption, message))
         .with_action(code, action)
 }
+
+/// Taints of the nodes of the control plane.
+const CONTROL_PLANE: [&str; 2] = ["node-role.kubernetes.io/control-plane", "node-role.kubernetes.io/master"];
 
 /// Condition of a change that tolerates the taint of a reserved node (`capacity_shortage`).
 const IF_PERMITTED: &str = ", if its owner permits the pod on these nodes";

@@ -382,6 +382,10 @@ const OF_STARTS: [&str; 7] = [
     "PossibleMemoryBackedVolumesOnDisk",
 ];
 
+/// Reasons of warnings that are no evidence: the condition Ready shows that the node is not Ready, and the others come
+/// with each start of a kubelet.
+const SAY_NOTHING: [&str; 3] = ["NodeNotReady", "Starting", "CgroupV1"];
+
 /// Reasons of warnings about a fault of the node that ends or stops programs.
 const GRAVE: [&str; 5] =
     ["SystemOOM", "OOMKilling", "KernelOops", "FilesystemIsReadOnly", "FailedNodeAllocatableEnforcement"];
@@ -676,9 +680,8 @@ fn machine_line(machine: &MachineFacts) -> String {
 fn warnings(node: &Node<'_>, is_shown: impl Fn(&PodWarning) -> bool) -> Vec<String> {
     let mut told: Vec<&str> = Vec::new();
     let mut lines = Vec::new();
-    // The condition Ready shows that the node is not Ready.
-    let is_of_start = |event: &PodWarning| event.reason != "Rebooted" && OF_STARTS.contains(&event.reason.as_str());
-    let shown = node.kubernetes.warnings.iter().filter(|event| !is_of_start(event) && is_shown(event));
+    let says_nothing = |event: &PodWarning| SAY_NOTHING.contains(&event.reason.as_str());
+    let shown = node.kubernetes.warnings.iter().filter(|event| !says_nothing(event) && is_shown(event));
     for event in shown {
         if told.contains(&event.reason.as_str()) || lines.len() == NAMED {
             continue;

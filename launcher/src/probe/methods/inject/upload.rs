@@ -48,10 +48,7 @@ impl UploadMethod {
     pub(super) fn script(self, length: usize) -> String {
         let file = format!("{DIRECTORY}/{NAME}");
         match self {
-            // Without `tar`, `cat` reads the rest: the exec does not end while input is left.
-            Self::BoundedTar => {
-                format!("head -c {length} | {{ tar -xmf - -C {DIRECTORY} || cat > /dev/null; }}; sha256sum {file}")
-            }
+            Self::BoundedTar => format!("head -c {length} | tar -xmf - -C {DIRECTORY}; sha256sum {file}"),
             Self::Head => format!("head -c {length} > {file}; chmod 0700 {file}; sha256sum {file}"),
             Self::Tar => format!("tar -xmf - -C {DIRECTORY}; sha256sum {file}"),
         }

@@ -8,7 +8,7 @@
 
 use std::collections::BTreeSet;
 
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 
 use crate::evidence;
 use crate::input::node::Node;
@@ -16,6 +16,7 @@ use crate::rule::Draft;
 use crate::rules::kubernetes::gpus::STALE_ALLOCATION;
 use crate::rules::kubernetes::usage::allocations::{Allocations, SETTLE_TIME};
 use crate::rules::kubernetes::usage::rules::STALE_ALLOCATIONS;
+use syringe_core::classification::{ActionCode, Severity};
 use syringe_core::facts::kubernetes::gpu_pod::GpuPod;
 
 /// Maximum age of a rejection. An older rejection shows nothing about the current allocations.
@@ -25,9 +26,36 @@ const RECENT: SignedDuration = SignedDuration::from_hours(1);
 const MAX_NAMED: usize = 4;
 
 pub(super) fn refine(node: &Node<'_>, drafts: &mut Vec<Draft>) {
-    let Some(draft) = not_released(node) else { return };
+    let Some(draft) = not_released(node) else {
+        if let Some((draft, line)) =
+            drafts.iter_mut().find(|draft| draft.rule.id == STALE_ALLOCATION.id).zip(refused_once(node))
+        {
+            let raised = draft.clone().with_severity(Severity::Warning).with_evidence(line);
+            *draft = raised.with_action(ActionCode::RestartPod, TRY_AGAIN);
+        }
+        return;
+    };
     drafts.retain(|draft| draft.rule.id != STALE_ALLOCATION.id);
     drafts.push(draft);
+}
+
+/// Action after one rejection, which does not prove that the kubelet keeps the allocations.
+const TRY_AGAIN: &str = "Recreate the rejected pod. If it is rejected again, the kubelet of {node} does not release the devices of deleted pods: drain \
+     {node}, then restart its kubelet (systemctl restart kubelet).";
+
+/// Returns a line about the newest pod that the kubelet rejected for devices within the last hour.
+fn refused_once(node: &Node<'_>) -> Option<String> {
+    let all = Allocations::of(node)?;
+    let refused = all.pods.iter().filter(|pod| pod.was_refused_devices());
+    let newest = refused.max_by_key(|pod| pod.observed)?;
+    let observed = newest.observed.filter(|time| node.now.is_some_and(|now| now.duration_since(*time) <= RECENT))?;
+    Some(rejection(newest, Some(observed)))
+}
+
+fn rejection(pod: &GpuPod, time: Option<Timestamp>) -> String {
+    let when = time.map(evidence::time).unwrap_or_default();
+    let words = evidence::reason(pod.message.as_deref().unwrap_or_default());
+    format!("pod {} rejected {when}: {words}", evidence::data(&pod.full_name()))
 }
 
 fn not_released(node: &Node<'_>) -> Option<Draft> {
@@ -56,11 +84,7 @@ fn not_released(node: &Node<'_>) -> Option<Draft> {
         evidence::count(devices, "device"),
         evidence::some(&pods, MAX_NAMED)
     );
-    let newest = refused.iter().rev().take(MAX_NAMED).map(|pod| {
-        let when = pod.observed.map(evidence::time).unwrap_or_default();
-        let words = evidence::reason(pod.message.as_deref().unwrap_or_default());
-        format!("pod {} rejected {when}: {words}", evidence::data(&pod.full_name()))
-    });
+    let newest = refused.iter().rev().take(MAX_NAMED).map(|pod| rejection(pod, pod.observed));
     let counts = node.kubernetes.gpu_capacity.zip(node.kubernetes.gpu_allocatable);
     let counts =
         counts.map(|(capacity, allocatable)| format!("Kubernetes capacity {capacity}, allocatable {allocatable}"));

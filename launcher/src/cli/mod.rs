@@ -163,7 +163,7 @@ async fn run_command(
         let _ = tokio::time::timeout(SETTLE_TIME, prober.settle()).await;
     }
     // The process ends now. Freeing each object of a large archive would take longer than the rest of the exit.
-    std::mem::forget(cluster);
+    let _ = std::mem::ManuallyDrop::new(cluster);
     done
 }
 

@@ -339,7 +339,8 @@ pub(super) fn why_no_plugin(node: &Node<'_>, draft: Draft) -> Draft {
     }
     if !unfit.is_empty() {
         let advice = PLUGIN_UNFIT.advice;
-        let draft = Draft { rule: PLUGIN_UNFIT, ..draft }.with_severity(Severity::Warning);
+        let reason = unfit.first().and_then(|line| line.split_once(": ")).map(|(_, why)| why.to_owned());
+        let draft = Draft { rule: PLUGIN_UNFIT, reason, ..draft }.with_severity(Severity::Warning);
         return draft.with_all_evidence(unfit).with_action(PLUGIN_UNFIT.action, advice);
     }
     if let Some(draft) = for_machines(node, &draft) {

@@ -7,7 +7,10 @@ use syringe_core::section_name::SectionName;
 use syringe_core::text::clean;
 use syringe_core::unknown::Unknown;
 
-use crate::conclusion::{contradictions, health, merge, not_checked, plan, ruled_out, stack_stages, summary, unknown};
+use crate::conclusion::{
+    availability, contradictions, health, merge, not_checked, one_fault, plan, ruled_out, stack_stages, summary,
+    unknown,
+};
 use crate::finding::{Diagnosis, Scope, Verdict};
 use crate::input::named_causes::with_named_causes;
 use crate::input::node::Node;
@@ -23,6 +26,8 @@ pub fn diagnose(report: &Report, kubernetes: &KubernetesFacts) -> Diagnosis {
     let contradictions = contradictions::list(&node);
     unknown.extend(contradictions.iter().cloned());
     let mut drafts = rules::drafts(&node);
+    availability::raise(&node, &mut drafts);
+    one_fault::join(&mut drafts);
     let stack = stack_stages::list(&node, &drafts);
     // If there is a finding, it already reports the fault of the stage and its reason.
     let found = drafts.iter().any(|draft| draft.severity > Severity::Info);

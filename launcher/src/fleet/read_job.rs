@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use diagnosis::explanation;
-use diagnosis::explanation::types::Explanation;
+use diagnosis::explanation::types::{Cause, Explanation};
 use diagnosis::job::{Member, Observed, explain_job, observe};
 use futures_util::{StreamExt, stream};
 use k8s_openapi::api::core::v1::{Node, Pod};
@@ -209,7 +209,7 @@ pub(crate) async fn read_job(
     for (index, values) in observed {
         members[index].observed = Ok(values);
     }
-    let explanation = explain_job(&members, &missing);
+    let mut explanation = explain_job(&members, &missing);
     let is_first =
         explanation.suspects.first().is_none_or(|first| first.members.iter().any(|one| one.pod == worst.name));
     let has_ended = !matches!(worst.phase.as_str(), "Succeeded") && worst.running().next().is_none();
@@ -219,6 +219,11 @@ pub(crate) async fn read_job(
         let from = worst.log_lines.len().saturating_sub(LOG_LINES);
         SuspectPod { pod: worst.name.clone(), cause, summary, action, log_lines: worst.log_lines[from..].to_vec() }
     });
+    if let Some(SuspectPod { cause, summary, action, .. }) = &suspect_pod
+        && !matches!(cause, Cause::None | Cause::Unknown)
+    {
+        explanation.because_of(summary, action);
+    }
     let no_events = no_events.map(|failure| section_unknown("events", &failure));
     let why_no_nccl = match (not_allowed, ask_nccl.is_empty() || has_nccl) {
         (true, _) => Some(NOT_ASKED),

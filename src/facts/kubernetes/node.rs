@@ -118,6 +118,9 @@ pub struct KubernetesFacts {
     pub unread: Vec<UnreadInput>,
 }
 
+/// Taint of a cordoned node.
+pub const UNSCHEDULABLE: &str = "node.kubernetes.io/unschedulable";
+
 impl KubernetesFacts {
     /// Returns whether the node was read from Kubernetes and advertises no GPUs: no whole GPUs, no other GPU resources, and
     /// no GPUs through dynamic resource allocation. A device plugin that never registered leaves no resource, so a
@@ -125,6 +128,11 @@ impl KubernetesFacts {
     pub fn advertises_no_gpus(&self) -> bool {
         let capacity = self.gpu_capacity.or_else(|| self.node.as_ref().map(|_| 0));
         capacity == Some(0) && !self.other_gpu_resources && self.gpu_dra != Some(true)
+    }
+
+    /// Returns whether the node is cordoned: it gets no new pods.
+    pub fn is_cordoned(&self) -> bool {
+        self.taints.iter().any(|taint| taint.starts_with(UNSCHEDULABLE))
     }
 
     /// Removes the facts that come from `input`, and records that they were not read.

@@ -5,7 +5,7 @@
 use crate::conclusion::unknown;
 use crate::health::{Deduction, GpuHealth, Health, HealthStatus};
 use crate::input::node::{Gpu, Node};
-use crate::rule::Draft;
+use crate::rule::{About, Draft};
 use syringe_core::classification::Severity;
 use syringe_core::report::Status;
 use syringe_core::section_name::SectionName;
@@ -32,7 +32,8 @@ pub(crate) fn score(node: &Node<'_>, drafts: &[Draft], complete: bool) -> Health
         .filter(|gpu| !gpu.from_log || drafts.iter().any(|draft| draft.is_on(gpu)))
         .map(|gpu| of_gpu(node, gpu, drafts))
         .collect();
-    let on_node = drafts.iter().filter(|draft| !node.gpus.iter().any(|gpu| draft.is_on(gpu)));
+    let is_of_gpu = |draft: &Draft| node.gpus.iter().any(|gpu| draft.is_on(gpu));
+    let on_node = drafts.iter().filter(|draft| draft.rule.about == About::Network || !is_of_gpu(draft));
     let (deductions, worst) = deductions(on_node);
     let lost: u32 = deductions.iter().map(|deduction| deduction.points).sum();
     let base = gpus.iter().map(|gpu| gpu.score).min().unwrap_or(100);
@@ -54,7 +55,9 @@ pub(crate) fn score(node: &Node<'_>, drafts: &[Draft], complete: bool) -> Health
 }
 
 fn of_gpu(node: &Node<'_>, gpu: &Gpu, drafts: &[Draft]) -> GpuHealth {
-    let (deductions, worst) = deductions(drafts.iter().filter(|draft| draft.is_on(gpu)));
+    // A network port next to a GPU is no fault of the GPU.
+    let own = drafts.iter().filter(|draft| draft.is_on(gpu) && draft.rule.about != About::Network);
+    let (deductions, worst) = deductions(own);
     let lost: u32 = deductions.iter().map(|deduction| deduction.points).sum();
     GpuHealth {
         index: gpu.index,

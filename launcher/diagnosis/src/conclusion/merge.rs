@@ -148,6 +148,7 @@ mod tests {
         reads: "",
         about: About::Gpus,
         in_plan: InPlan::None,
+        fault: None,
         depth: 0,
     };
 

@@ -174,7 +174,7 @@ fn an_imex_domain_is_recovered_in_addition_to_the_reset() {
     let [plan] = recommended(&[xid(95, FIRST, 7)], "recover_imex").plan.try_into().expect("one plan");
     let step = |words: &str| plan.steps.iter().position(|step| step.contains(words));
     assert_eq!(plan.action, ActionCode::DrainAndReset);
-    assert!(step("nvidia-imex") < step("then reset GPU 0") && step("nvidia-imex").is_some(), "{:#?}", plan.steps);
+    assert!(step("nvidia-imex") < step("Reset GPU 0") && step("nvidia-imex").is_some(), "{:#?}", plan.steps);
 }
 
 #[test]

@@ -12,9 +12,12 @@ use crate::evidence;
 use crate::finding::Verdict;
 use crate::input::node::{Node, OF_NVML};
 use crate::input::{cuda, log_window, xids};
+use crate::rule::About;
+use crate::rules;
 use syringe_core::classification::{Class, Severity};
 use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
 use syringe_core::section_name::SectionName;
+use syringe_core::text::clean;
 
 /// Writes the summary of a diagnosis.
 pub(crate) fn write(node: &Node<'_>, verdict: Verdict, concluded: &[Concluded], faults: &FaultsRuledOut) -> String {
@@ -72,9 +75,12 @@ fn coverage(node: &Node<'_>, verdict: Verdict) -> Option<String> {
 }
 
 fn worst_first(node: &Node<'_>, worst: &Concluded, notable: &[&Concluded]) -> String {
-    let place = if worst.place.is_empty() { String::new() } else { format!("{}: ", worst.place) };
+    // The GPU next to a network port has no fault.
+    let is_of_network = rules::about(&worst.finding.id) == Some(About::Network);
+    let place = if worst.place.is_empty() || is_of_network { String::new() } else { format!("{}: ", worst.place) };
     let age = evidence::ago(node.now, worst.when).map(|age| format!(", {age}")).unwrap_or_default();
-    let first = evidence::capitalized(&format!("{place}{}{age}.", worst.finding.headline()));
+    let fact = first_fact(worst).map(|fact| format!(" ({fact})")).unwrap_or_default();
+    let first = evidence::capitalized(&format!("{place}{}{fact}{age}.", worst.finding.headline()));
     let mut rest = Vec::new();
     if notable.len() > 1 {
         let mut others: Vec<&str> = notable.iter().skip(1).map(|other| other.finding.id.as_str()).collect();
@@ -86,6 +92,21 @@ fn worst_first(node: &Node<'_>, worst: &Concluded, notable: &[&Concluded]) -> St
     rest.extend(responding(node));
     if rest.is_empty() { first } else { format!("{first} {}.", evidence::capitalized(&rest.join("; "))) }
 }
+
+/// Maximum length of a fact in the summary.
+const FACT: usize = 160;
+
+/// Returns the first fact of the evidence, if no reason is known: a title alone does not name what is faulty. The
+/// summary has the GPUs and the age already.
+fn first_fact(worst: &Concluded) -> Option<String> {
+    let fact = worst.finding.evidence.first().filter(|_| worst.finding.reason.is_none())?;
+    let event = fact.find(EVENT).and_then(|at| fact.get(at..)?.split_once(": "));
+    let fact = event.map_or(fact.strip_prefix(&format!("{}: ", worst.place)).unwrap_or(fact), |(_, event)| event);
+    Some(clean(&fact.replacen(" (1 time)", "", 1), FACT))
+}
+
+/// Start of a line of evidence about a kernel event: `kernel TIME: `.
+const EVENT: &str = "kernel 20";
 
 /// Formats the number of responding GPUs: `all 8 GPUs (NVIDIA H100 80GB HBM3) respond`, `7 of 8 GPUs (…) respond`.
 fn responding(node: &Node<'_>) -> Option<String> {

@@ -177,6 +177,16 @@ fn is_zero(count: &usize) -> bool {
     *count == 0
 }
 
+impl JobExplanation {
+    /// Adds the identified cause of the failure of the first suspect, from the explanation of its pod.
+    pub fn because_of(&mut self, summary: &str, action: &Action) {
+        // The summary of the job names the pod.
+        let cause = summary.split_once("): ").map_or(summary, |(_, cause)| cause);
+        self.summary = format!("{} Its cause: {cause}", self.summary);
+        self.action = action.clone();
+    }
+}
+
 impl Member {
     fn name(&self) -> MemberName {
         MemberName { rank: self.rank.clone(), pod: self.pod.name.clone(), node: self.pod.node.clone() }

@@ -490,7 +490,10 @@ fn subject(kind: Subject, message: &str, start: usize, end: usize) -> Option<Str
             .or_else(|| last_quoted(before))
             .or_else(|| last_token(before).filter(|token| is_name(token))),
         Subject::Path => {
-            nearest(before, after, |token| token.contains('/') && token.len() > 2 && !token.contains("://"))
+            // A frame of a Python traceback names the code, not the file that the message is about.
+            let is_frame = |token: &str| token.starts_with('"') && token.trim_end_matches(',').ends_with(".py\"");
+            let is_path = |token: &str| token.contains('/') && token.len() > 2 && !token.contains("://");
+            nearest(before, after, |token| is_path(token) && !is_frame(token))
         }
         Subject::Library => nearest(before, after, |token| token.contains(".so") || token.starts_with("lib")),
         Subject::Variable => nearest(before, inside, is_variable).or_else(|| nearest("", after, is_variable)),

@@ -33,6 +33,8 @@ pub struct Rule {
     pub reads: &'static str,
     pub about: About,
     pub in_plan: InPlan,
+    /// The fault that a finding is a sign of, if several rules find signs of it. The signs become one finding.
+    pub fault: Option<Fault>,
     /// 0: a cause. A larger number: an effect of faults with smaller numbers. Of findings with one severity, the cause
     /// is listed first.
     pub depth: u8,
@@ -59,9 +61,30 @@ impl Rule {
         Self { in_plan, ..self }
     }
 
+    pub(crate) const fn fault(self, fault: Fault) -> Self {
+        Self { fault: Some(fault), ..self }
+    }
+
     pub(crate) const fn depth(self, depth: u8) -> Self {
         Self { depth, ..self }
     }
+}
+
+/// A fault with several signs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The signal quality of a PCIe link is poor.
+    PcieLink,
+    /// A GPU is too hot.
+    Heat,
+    /// A disk of the node fails.
+    Disk,
+    /// Host memory has uncorrectable errors.
+    HostMemory,
+    /// The host has no free memory.
+    OutOfMemory,
+    /// A limit of the operating system is reached.
+    HostLimit,
 }
 
 /// Subject of a finding, for the health score and the stages of NVIDIA's stack.
@@ -166,13 +189,14 @@ pub(crate) const TOOLKIT_DOC: Option<&str> = Some("https://github.com/NVIDIA/nvi
 /// NAME: "id" Severity Class REFERENCE, "title",
 ///     Action "advice",
 ///     means "Meaning of a finding.", reads "section.field, kubernetes.field"[, about Workload][, in_plan PowerCycle]
-///     [, depth 1];
+///     [, depth 1][, fault PcieLink];
 /// ```
 macro_rules! rules {
     (about $about:ident; $($rules:tt)*) => { $crate::rule::rules!(@$about $($rules)*); };
     (@$all:ident $($name:ident: $id:literal $severity:ident $class:ident $reference:ident,
         $title:literal, $action:ident $advice:literal, means $meaning:literal, reads $facts:literal
-        $(, about $about:ident)? $(, in_plan $effect:ident)? $(, depth $depth:literal)?;)*) => {
+        $(, about $about:ident)? $(, in_plan $effect:ident)? $(, depth $depth:literal)?
+        $(, fault $fault:ident)?;)*) => {
         const ABOUT: $crate::rule::About = $crate::rule::About::$all;
         $(pub(crate) const $name: $crate::rule::Rule = $crate::rule::Rule {
             id: $id,
@@ -186,8 +210,10 @@ macro_rules! rules {
             reads: $facts,
             about: ABOUT,
             in_plan: $crate::rule::InPlan::None,
+            fault: None,
             depth: 0,
-        }$(.about($crate::rule::About::$about))?$(.in_plan($crate::rule::InPlan::$effect))?$(.depth($depth))?;)*
+        }$(.about($crate::rule::About::$about))?$(.in_plan($crate::rule::InPlan::$effect))?$(.depth($depth))?
+        $(.fault($crate::rule::Fault::$fault))?;)*
         /// The rules of this group.
         pub(crate) const RULES: &[$crate::rule::Rule] = &[$($name),*];
     };

@@ -10,7 +10,7 @@ use crate::input::node::Gpu;
 use crate::input::recovery::Recovery;
 use crate::rule::{About, InPlan, Rule};
 use syringe_core::classification::{ActionCode, Severity};
-use syringe_core::facts::kernel_log::KernelEvent;
+use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind};
 
 /// A finding before the names of the GPU and the node are added, and before it is merged.
 #[derive(Clone, Debug, PartialEq)]
@@ -19,6 +19,8 @@ pub(crate) struct Draft {
     pub(crate) severity: Severity,
     pub(crate) scope: Scope,
     pub(crate) evidence: Vec<String>,
+    /// Kinds and codes of the kernel events that the finding is about.
+    pub(crate) events: Vec<(KernelEventKind, Option<u32>)>,
     pub(crate) action: ActionCode,
     /// Time of the oldest kernel event in the evidence.
     pub(crate) since: Option<Timestamp>,
@@ -55,6 +57,7 @@ impl Draft {
             severity: rule.severity,
             scope: Scope::default(),
             evidence: Vec::new(),
+            events: Vec::new(),
             action: rule.action,
             since: None,
             when: None,
@@ -101,7 +104,9 @@ impl Draft {
     pub(crate) fn with_time_of(self, event: &KernelEvent) -> Self {
         let first = event.first.or(event.last);
         let since = self.since.into_iter().chain(first).min();
-        Self { since, when: self.when.max(event.ordered_at()), ..self }
+        let mut events = self.events;
+        events.push((event.kind, event.code));
+        Self { since, when: self.when.max(event.ordered_at()), events, ..self }
     }
 
     /// Sets the severity. It cannot exceed the severity of the rule.

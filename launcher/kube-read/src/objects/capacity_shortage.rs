@@ -99,8 +99,8 @@ impl Nodes<'_> {
         let shortage = self.shortage();
         let too_large: Vec<_> =
             self.scarce.iter().filter(|resource| self.largest(resource) < amount(self.wanted, resource)).collect();
-        let helps = |changes: Vec<Change>| too_large.is_empty() && !changes.is_empty();
-        if self.selected().next().is_none() && !helps(self.changes()) {
+        let changes = self.changes();
+        if self.selected().next().is_none() && (!too_large.is_empty() || changes.is_empty()) {
             return self.none_selected(&too_large);
         }
         // A GPU that is not allocatable now can be allocatable again after a repair.
@@ -113,7 +113,7 @@ impl Nodes<'_> {
         let mut changes = match &repairable {
             Some(node) => vec![repair_gpus(node)],
             None if never_fits => at_most.map(Change::from).collect(),
-            None => self.changes(),
+            None => changes,
         };
         let exceeded = too_large.iter().map(|resource| {
             let wanted = pod_requests::quantity_text(resource, amount(self.wanted, resource));
@@ -126,6 +126,7 @@ impl Nodes<'_> {
             .map(|most| format!("the largest node that its nodeSelector or affinity allows has {most}"))
             .or_else(|| self.tied_to());
         let excluded = if tied.is_none() { self.excluded() } else { None };
+        let lacks_other = self.lacks_other();
         CapacityShortage {
             problem: match &repairable {
                 Some(node) => Some(format!(
@@ -133,7 +134,7 @@ impl Nodes<'_> {
                     exceeded.join(", or ")
                 )),
                 None if never_fits => Some(format!("no node has {}", exceeded.join(", or "))),
-                None => tied.or_else(|| self.lacks_other()),
+                None => tied.or_else(|| lacks_other.clone()),
             },
             shortage,
             changes,
@@ -145,7 +146,8 @@ impl Nodes<'_> {
             unhealthy: self.unhealthy(),
             unhealthy_node: self.unhealthy_node(),
             all_excluded: self.open.is_empty(),
-            has_enough_gpus: self.lacks_other().is_some(),
+            has_enough_gpus: lacks_other.is_some(),
+            too_few: self.too_few(),
             gpus_of_cluster: self.gpus_of_cluster(),
         }
     }
@@ -207,6 +209,26 @@ impl Nodes<'_> {
         let short: Vec<String> = lacking(best).iter().map(in_words).collect();
         let node = &best.node;
         (!short.is_empty()).then(|| format!("{node} has enough GPUs free, but {}", short.join(" and ")))
+    }
+
+    /// Returns that no eligible node has enough of the first insufficient resource, with the node that has most.
+    fn too_few(&self) -> Option<String> {
+        let resource = self.scarce.first()?;
+        let amount_on = |candidate: &Candidate| free(candidate, resource).free;
+        let best = self.open.iter().min_by_key(|candidate| (Reverse(amount_on(candidate)), &candidate.node))?;
+        let wanted = amount(self.wanted, resource);
+        let most = amount_on(best);
+        (most < wanted).then(|| {
+            let wanted = pod_requests::quantity_text(resource, wanted);
+            match most {
+                0 => format!("no node that the pod can use has {wanted} free (all are in use)"),
+                most => format!(
+                    "no node that the pod can use has {wanted} free (most: {} on {})",
+                    pod_requests::amount_text(resource, most),
+                    best.node
+                ),
+            }
+        })
     }
 
     /// Returns how many of the requested GPUs all nodes have together.
@@ -376,14 +398,11 @@ impl Nodes<'_> {
             needs_all: true,
             // If no node has any GPU resource, a device plugin may still register.
             never_fits: !others.is_empty(),
-            fits_now: None,
-            has_room: None,
-            excluded: None,
             unhealthy: self.unhealthy(),
             unhealthy_node: self.unhealthy_node(),
             all_excluded: self.open.is_empty(),
-            has_enough_gpus: false,
             gpus_of_cluster: self.gpus_of_cluster(),
+            ..CapacityShortage::default()
         }
     }
 
@@ -655,10 +674,7 @@ fn remedy(rejection: &RejectionReason, node: &str) -> Change {
         RejectionReason::Cordoned => return uncordon(node),
         RejectionReason::Taint(taint) => {
             let check = CheckBefore::Tolerate { node: node.to_owned(), taint: taint.clone() };
-            // A taint without the word GPU usually reserves nodes for somebody.
-            let reserves = !taint.to_ascii_lowercase().contains("gpu");
-            let condition = if reserves { ", if its owner permits the pod on these nodes" } else { "" };
-            return Change::from(format!("tolerate the taint {taint} of {node}{condition}")).after(check);
+            return Change::from(format!("tolerate the taint {taint} of {node}")).after(check);
         }
         // A program for another processor or operating system does not start on the node.
         RejectionReason::Label { wanted, .. }
@@ -867,7 +883,7 @@ mod tests {
         assert_eq!(room.shortage, words);
         assert_eq!(
             room.changes[0].text,
-            "tolerate the taint team=vision:NoSchedule of gpu-1, if its owner permits the pod on these nodes, which has 8 nvidia.com/gpu free"
+            "tolerate the taint team=vision:NoSchedule of gpu-1, which has 8 nvidia.com/gpu free"
         );
         assert_eq!(room.changes.len(), 3);
     }

@@ -5,7 +5,7 @@
 //! machines.
 
 use crate::conclusion::plan::consequences::{only_cools, urgency};
-use crate::conclusion::plan::demands::demands;
+use crate::conclusion::plan::demands::{asks_for_inspection, demands};
 use crate::conclusion::plan::needs_plan;
 use crate::evidence;
 use crate::finding::{Plan, Urgency};
@@ -73,17 +73,37 @@ pub(super) fn adapt(node: &Node<'_>, drafts: &mut [Draft], plans: &mut [Plan]) {
         *text = words.iter().chain(of_gpu).fold(std::mem::take(text), |text, (from, to)| text.replace(from, to));
     };
     for draft in drafts.iter_mut() {
+        if boards::is_virtual_machine(node) {
+            of_virtual_machine(draft);
+        }
         std::iter::once(&mut draft.advice).chain(draft.further.iter_mut().map(|(_, text)| text)).for_each(replace);
     }
     for plan in plans.iter_mut() {
         plan.steps.iter_mut().chain([&mut plan.before_plan, &mut plan.if_pod_deleted]).for_each(replace);
         let of_host = || plan.steps.iter().any(|step| OF_HOST.iter().any(|words| step.contains(words)));
         if boards::is_virtual_machine(node) && of_host() {
+            plan.steps.retain(|step| !asks_for_inspection(step));
             let words = "The node is a virtual machine. Stop and start it with its hypervisor or cloud. Let the \
                          operator of its host check or replace hardware.";
             plan.steps.push(words.to_owned());
         }
     }
+}
+
+/// Replaces an inspection of the hardware: the user of a virtual machine cannot reach the hardware.
+fn of_virtual_machine(draft: &mut Draft) {
+    let part = match draft.action {
+        ActionCode::CheckCooling => "cooling",
+        ActionCode::CheckCabling if draft.names_gpu() => "slot, cables and power",
+        _ => return,
+    };
+    if draft.severity == Severity::Info || draft.advice.starts_with("No ") {
+        return;
+    }
+    draft.advice = format!(
+        "Move the work off {{gpu}}, then stop and start {{node}}, so that it runs on another host. Let the operator of its host check \
+         the {part} of {{gpu}}."
+    );
 }
 
 /// Returns whether the action of a draft would interfere with a repair by another system.

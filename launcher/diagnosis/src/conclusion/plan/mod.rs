@@ -261,10 +261,10 @@ fn updates<'a>(drafts: impl Iterator<Item = &'a Draft>) -> Vec<String> {
 fn support_cases<'a>(drafts: impl Iterator<Item = &'a Draft>) -> Vec<String> {
     let asks = |draft: &&Draft| draft.severity > Severity::Info && draft.asks_for_support();
     let words = |draft: &Draft| {
-        let fault = draft.evidence.iter().find(|line| line.starts_with("Xid ")).unwrap_or(&draft.evidence[0]);
-        format!("Open a support case about {}: {fault}.", draft.label().1)
+        let fault = draft.reason.as_ref().or(draft.evidence.first())?;
+        Some(format!("Open a support case about {}: {fault}.", draft.label().1))
     };
-    drafts.filter(asks).filter(|draft| !draft.evidence.is_empty()).map(words).collect()
+    drafts.filter(asks).filter_map(words).collect()
 }
 
 /// Adapts the texts of the drafts. After this, no draft contradicts the plan.

@@ -45,6 +45,10 @@ pub(super) fn of_gpu(node: &Node<'_>, gpu: &Gpu, drafts: &mut [Draft]) -> Option
     let waits_for_nothing = group.is_none() && is_unused(node, gpu);
     let contained = own().any(|draft| draft.rule.in_plan == InPlan::OtherWorkContinues);
     let mut before_plan = match urgency {
+        Urgency::Now | Urgency::WhenJobsEnd if waits_for_nothing => format!(
+            "No program uses {{gpu}} now, so the plan needs to wait for nothing. Do not schedule new work on it.{}",
+            holders(node, gpu)
+        ),
         Urgency::Now if heat => {
             format!("Move the work on {{gpu}} to other {others}, if some are free: the work is slow there.")
         }
@@ -54,10 +58,6 @@ pub(super) fn of_gpu(node: &Node<'_>, gpu: &Gpu, drafts: &mut [Draft]) -> Option
                 if group.is_some() { OTHER_WORK_UNTIL_RESET } else { OTHER_WORK }
             )
         }
-        Urgency::WhenJobsEnd if waits_for_nothing => format!(
-            "No program uses {{gpu}} now, so the plan needs to wait for nothing. Do not schedule new work on it.{}",
-            holders(node, gpu)
-        ),
         Urgency::WhenJobsEnd if contained => {
             "Restart the affected application. Other work on {gpu} may continue until the \
             drain; do not schedule new work on it."
@@ -79,7 +79,7 @@ pub(super) fn of_gpu(node: &Node<'_>, gpu: &Gpu, drafts: &mut [Draft]) -> Option
         );
         steps.push("Now: check airflow, fans, coolant and inlet temperature of {node} near {gpu}.".to_owned());
     }
-    if urgency > Urgency::NextMaintenance && !heat {
+    if urgency > Urgency::NextMaintenance && !heat && !node.kubernetes.is_cordoned() {
         steps.push("Cordon {node}, so that {gpu} gets no new work.".to_owned());
     }
     // Steps that come before the reset, such as deleting MIG devices. If a finding has such steps, those of the reset
@@ -99,10 +99,10 @@ pub(super) fn of_gpu(node: &Node<'_>, gpu: &Gpu, drafts: &mut [Draft]) -> Option
         let target = group.as_ref().map_or("{gpu}", |group| group.target.as_str());
         let together = group.as_ref().map_or("", |group| group.why);
         steps.push(match urgency {
-            Urgency::Now => format!("Stop the work on {target}, then reset {target}{together}."),
-            Urgency::WhenJobsEnd if waits_for_nothing => {
+            Urgency::Now | Urgency::WhenJobsEnd if waits_for_nothing => {
                 format!("Reset {target}: no program uses it now.")
             }
+            Urgency::Now => format!("Stop the work on {target}, then reset {target}{together}."),
             Urgency::WhenJobsEnd => {
                 format!("Reset {target}{together} when its work has finished, at the latest at the next drain.")
             }

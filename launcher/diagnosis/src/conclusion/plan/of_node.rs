@@ -13,7 +13,7 @@ use crate::evidence;
 use crate::evidence::Label;
 use crate::finding::{Plan, Urgency};
 use crate::input::node::{Gpu, Node};
-use crate::input::processes::{are_all_listed, work};
+use crate::input::processes::{are_all_listed, is_service};
 use crate::rule::{Draft, InPlan, have_shared_cause};
 use syringe_core::classification::{ActionCode, Severity};
 
@@ -69,9 +69,12 @@ pub(super) fn of_node(node: &Node<'_>, drafts: &mut [Draft], whole: Whole) -> Pl
     if whole == Whole::Start {
         return start(node, drafts, findings);
     }
-    let mut steps = vec!["Cordon {node}.".to_owned()];
+    let mut steps = Vec::new();
+    steps.extend((!node.kubernetes.is_cordoned()).then(|| "Cordon {node}.".to_owned()));
     let name = &node.name;
-    steps.push(if stuck.is_empty() {
+    steps.push(if stuck.is_empty() && is_idle(node) {
+        "Drain {node}: no program uses its GPUs now.".to_owned()
+    } else if stuck.is_empty() {
         "Drain {node}.".to_owned()
     } else {
         format!("Drain {{node}}. Do not wait for pid {}: no signal ends it.", evidence::some(&stuck, SHOWN))
@@ -231,10 +234,16 @@ fn lasting<'a>(drafts: impl Iterator<Item = &'a Draft>) -> Vec<String> {
     steps
 }
 
+/// Returns whether no program uses the GPUs, except services of the node.
+fn is_idle(node: &Node<'_>) -> bool {
+    let mut processes = node.processes().into_iter().flat_map(|section| &section.processes);
+    are_all_listed(node) && !processes.any(|process| !process.uses.is_empty() && !is_service(process))
+}
+
 /// Returns which work may continue until the drain.
 fn before_drain(node: &Node<'_>, affected: &[Label], urgency: Urgency) -> String {
     let name = &node.name;
-    if urgency < Urgency::Now && are_all_listed(node) && work(node).is_empty() {
+    if is_idle(node) {
         return format!(
             "No program uses the GPUs of {name} now, so the plan needs to wait for nothing. Do not schedule new work on {name}."
         );

@@ -15,6 +15,8 @@ const NAMED: usize = 3;
 pub(super) struct Blocker {
     pub(super) what: String,
     pub(super) advice: String,
+    /// Whether it is the reason for the problem in the message of the scheduler.
+    pub(super) is_reason: bool,
 }
 
 /// Returns the reasons that block a pod and that its message does not contain.
@@ -36,6 +38,7 @@ pub(super) fn of(case: &Case<'_>, message: &str) -> Vec<Blocker> {
         let all_of_it: Vec<&GpuHolder> = of_rollout.map(|(holder, _)| holder).collect();
         let deployment = clean(deployment, MAX_NAME);
         all.push(Blocker {
+            is_reason: false,
             what: format!(
                 "GPUs are used by pods of the earlier ReplicaSet of the same rollout, which end only when the new pods are ready: {}",
                 listed(&all_of_it)
@@ -52,6 +55,7 @@ pub(super) fn of(case: &Case<'_>, message: &str) -> Vec<Blocker> {
     if let Some(GpuHolder { relation: Some(HolderRelation::SameController(owner)), .. }) = of_set.first().copied() {
         let owner = clean(owner, MAX_NAME);
         all.push(Blocker {
+            is_reason: false,
             what: format!("GPUs are used by other pods of the same {owner}: {}", listed(&of_set)),
             advice: format!(
                 "If {owner} asks for more GPUs than its permitted nodes have, reduce the request or permit more nodes."
@@ -63,6 +67,7 @@ pub(super) fn of(case: &Case<'_>, message: &str) -> Vec<Blocker> {
     let holders = evidence::lines(pod.claim_holders.iter().cloned(), NAMED).join("; ");
     all.extend((message.contains("allocate all claims") && !holders.is_empty()).then(|| {
         Blocker {
+            is_reason: false,
             what: format!("devices that are allocated now: {holders}"),
             advice:
                 "If the pod needs one of these devices, it waits until the pod that uses the device has ended. If the \
@@ -76,6 +81,7 @@ pub(super) fn of(case: &Case<'_>, message: &str) -> Vec<Blocker> {
 /// Returns the missing parts of incomplete requests.
 pub(super) fn half_requests(case: &Case<'_>) -> Vec<Blocker> {
     let in_words = |(has, needs): &(String, String)| Blocker {
+        is_reason: false,
         what: format!("the pod requests {has} without {needs}, although both are needed together"),
         advice: format!("Request {needs}, too: the device plugin and the scheduler of {has} use both."),
     };
@@ -98,6 +104,7 @@ fn being_deleted(holder: &GpuHolder) -> Blocker {
     let finalizers = finalizers.iter().map(|one| clean(one, MAX_NAME)).collect::<Vec<_>>().join(", ");
     if !is_overdue {
         return Blocker {
+            is_reason: false,
             what: format!("pod {name} ({amount} on {node}) is being deleted and has until {until} to end"),
             advice: format!("Wait until pod {name} has ended: its GPUs are free then."),
         };
@@ -113,6 +120,7 @@ fn being_deleted(holder: &GpuHolder) -> Blocker {
         ),
     };
     Blocker {
+        is_reason: true,
         what: format!(
             "pod {name} is stuck in Terminating: it should have ended at {until} and still uses {amount} on {node}{keeps}"
         ),
@@ -125,6 +133,7 @@ fn bound(device: &BoundDevice) -> Blocker {
     let BoundDevice { annotation, uuid, node, reasons_against } = device;
     let (annotation, uuid, node) = (clean(annotation, MAX_NAME), clean(uuid, MAX_NAME), clean(node, MAX_NAME));
     Blocker {
+        is_reason: false,
         what: format!(
             "its annotation {annotation} binds it to {uuid}, a GPU of {node}, and {node} cannot take the pod: {}",
             reasons_against.join("; ")

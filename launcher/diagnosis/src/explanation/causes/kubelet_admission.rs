@@ -257,6 +257,10 @@ fn none_free_now(case: &Case<'_>, message: &str) -> Refusal {
         refusal.is_of_now = true;
         return refusal;
     }
+    let none_was_free = between(message, "Available:") == Some("0");
+    if let Some(refusal) = just_booted(case, &what).filter(|_| none_was_free && free.is_some_and(|free| free > 0)) {
+        return Refusal { evidence: refusal.evidence.into_iter().chain(counted).collect(), ..refusal };
+    }
     let mut refusal = match free {
         Some(0) => Refusal::of_node(
             format!("{what}; all devices are allocated now{}", placed_by(case)),
@@ -357,6 +361,23 @@ fn counts<'a>(kubelet: &'a Kubelet, message: &str) -> Option<Counts<'a>> {
     })
 }
 
+/// Explains a pod that the kubelet rejected shortly after the boot of its node.
+fn just_booted(case: &Case<'_>, what: &str) -> Option<Refusal> {
+    let node = case.node;
+    let (boot, refused) = case.booted().zip(refused_at(case))?;
+    let after = refused.duration_since(boot);
+    if !(SignedDuration::ZERO..AFTER_BOOT).contains(&after) {
+        return None;
+    }
+    let text = format!(
+        "Delete the pod, so that it is recreated: after a boot the kubelet admits pods before the device plugin of {node} \
+         has registered."
+    );
+    let mut refusal = Refusal::of_node(format!("its node had just booted, and {what}"), text);
+    refusal.evidence.push(format!("{node} booted at {boot:.0}, {} s before the pod was rejected", after.as_secs()));
+    Some(refusal)
+}
+
 /// Explains a node on which no device plugin had registered, or on which no device of the plugin was healthy.
 fn none_registered(case: &Case<'_>, message: &str) -> Refusal {
     let node = case.node;
@@ -365,18 +386,7 @@ fn none_registered(case: &Case<'_>, message: &str) -> Refusal {
     } else {
         "no healthy device was registered when the kubelet tried to admit the pod"
     };
-    let boot = case.booted();
-    let after = boot.zip(refused_at(case)).map(|(boot, refused)| refused.duration_since(boot));
-    if let Some((boot, after)) = boot.zip(after).filter(|(_, after)| (SignedDuration::ZERO..AFTER_BOOT).contains(after))
-    {
-        let text = format!(
-            "Delete the pod, so that it is recreated: after a boot the kubelet admits pods before the device plugin of \
-             {node} has registered."
-        );
-        let what = format!("its node had just booted, and {what}");
-        let mut refusal = Refusal::of_node(what, text);
-        let seconds = after.as_secs();
-        refusal.evidence.push(format!("{node} booted at {boot:.0}, {seconds} s before the pod was rejected"));
+    if let Some(refusal) = just_booted(case, what) {
         return refusal;
     }
     if let Some(lost) = finding(case, &LOST).filter(|_| !message.contains("unregistered")) {

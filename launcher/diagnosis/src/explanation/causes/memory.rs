@@ -37,5 +37,13 @@ fn in_words(case: &Case<'_>, bytes: u64, process: &GpuProcess) -> String {
         },
         None => "outside of pods".to_owned(),
     };
-    format!("process {}{name} {whose} uses {} of the GPU's memory", process.pid, evidence::bytes(bytes))
+    let unallocated = if is_allocated(case, process) { "" } else { " and has no GPU allocated" };
+    format!("process {}{name} {whose} uses {} of the GPU's memory{unallocated}", process.pid, evidence::bytes(bytes))
+}
+
+/// Returns whether the kubelet has allocated devices to the pod of a process. True if this is not known.
+fn is_allocated(case: &Case<'_>, process: &GpuProcess) -> bool {
+    let kubelet = case.report.and_then(|report| Section::data_of(&report.sections.kubelet));
+    let pod = kubelet.zip(process.pod_uid.as_deref());
+    pod.is_none_or(|(kubelet, uid)| kubelet.allocations.iter().any(|allocation| allocation.pod_uid == uid))
 }

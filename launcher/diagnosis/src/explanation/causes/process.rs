@@ -64,7 +64,21 @@ pub(crate) fn out_of_memory(case: &Case<'_>) -> Option<Explanation> {
     let spec = ended.and_then(|end| case.pod.specs.iter().find(|spec| spec.name == end.container));
     let limit = spec.and_then(|spec| spec.memory_limit.as_deref());
     let shown = !case.unread && case.on_node.log_covers;
+    let largest = kills.iter().filter_map(|event| event.details.get("anon_rss_kib")?.parse::<u64>().ok()).max();
+    let total = case.report.and_then(|report| Section::data_of(&report.sections.host)?.memory_total_bytes);
+    // A process without a limit that had much of the memory is the reason itself.
+    let own = largest.map(|kib| kib.saturating_mul(1024)).zip(total).filter(|(own, total)| *own >= total / LARGE_SHARE);
     let (cause, what, action) = match (whole_node, limit) {
+        (true, None) if spec.is_some() && own.is_some() => (
+            Cause::Application,
+            format!(
+                "the node ran out of memory, and the kernel killed the container: its process used {} of {}, and the container has no memory \
+                 limit",
+                evidence::bytes(own.unwrap_or_default().0),
+                evidence::bytes(total.unwrap_or_default())
+            ),
+            "Set a request and a limit of memory on the container that fit its use, or reduce its use (data loader workers, caches).".to_owned(),
+        ),
         (true, _) => (
             Cause::Node,
             "the node ran out of memory, and the kernel killed the container".to_owned(),
@@ -105,6 +119,9 @@ pub(crate) fn out_of_memory(case: &Case<'_>) -> Option<Explanation> {
             .with_action(ActionCode::FixLimits, action),
     )
 }
+
+/// A process with at least this share (1/4) of the memory of the node is large.
+const LARGE_SHARE: u64 = 4;
 
 /// Maximum time between a kernel line about host memory and the end of the affected container.
 const SAME_TIME: SignedDuration = SignedDuration::from_secs(60);

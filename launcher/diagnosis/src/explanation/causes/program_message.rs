@@ -145,8 +145,9 @@ pub(crate) fn said_by_the_program(case: &Case<'_>) -> Option<Explanation> {
     if let Some(first) = others.first() {
         explanation.summary = format!("{}; {first}.", explanation.summary.trim_end_matches('.'));
         let advice = format!(
-            "Find out whether {} may use the GPU beside the pod: each program needs a limit of its share, or a GPU of its own. {}",
-            if others.len() == 1 { "this process" } else { "these processes" },
+            "End {} if it has no GPU allocated (such a program sees all GPUs with NVIDIA_VISIBLE_DEVICES=all or as a privileged container); \
+             programs that share the GPU on purpose each need a limit of their share. {}",
+            if others.len() == 1 { "this process" } else { "each of these processes" },
             advice()
         );
         explanation = explanation.with_evidence(others).with_action(phrase.code, advice);

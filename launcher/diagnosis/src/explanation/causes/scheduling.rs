@@ -97,7 +97,8 @@ pub(crate) fn waiting_for_a_node(case: &Case<'_>) -> Option<Explanation> {
             Some(name) => (
                 format!("its scheduler, {name}, has reported no reason"),
                 format!(
-                    "Check that a scheduler with the name {name} is running (schedulerName). The pod may be in its queue."
+                    "Check that a scheduler with the name {name} is running. If there is none, remove schedulerName from the pod, or install \
+                     this scheduler. Otherwise the pod may be in its queue."
                 ),
             ),
             None => (
@@ -230,12 +231,15 @@ fn no_node_fits(case: &Case<'_>, message: &str) -> Explanation {
     let group = too_large.clone().or_else(|| missing_of_group(message));
     let is_of_shares = share.is_some();
     let problem = room.and_then(|room| room.problem.as_deref());
+    // If the scheduler reports only lacks of resources for the nodes that the pod can use, the numbers are the reason.
+    let too_few = room.and_then(|room| room.too_few.clone());
+    let too_few = too_few.filter(|_| other.iter().all(|reason| reason.contains("Insufficient ")));
     let of_message = fit.map(|fit| match with_room {
         Some(node) if !other.is_empty() => {
             format!("{node} has enough free resources for the pod, but another reason excludes it: {}", fit.what)
         }
         Some(_) => fit.what.to_owned(),
-        None => in_words(fit, &other),
+        None => too_few.clone().unwrap_or_else(|| in_words(fit, &other)),
     });
     let excluded = room.and_then(|room| room.excluded.as_deref()).filter(|_| !never);
     // The node with room was checked for each of these reasons. The scheduler's counts also include nodes without GPUs.
@@ -249,6 +253,8 @@ fn no_node_fits(case: &Case<'_>, message: &str) -> Explanation {
     let blockers = blockers::of(case, message);
     let told = blockers.iter().map(|one| one.what.as_str()).collect::<Vec<_>>().join("; ");
     let meaning = match meaning {
+        // GPUs of a pod that does not end are the reason why too few are free.
+        Some(meaning) if blockers.iter().any(|one| one.is_reason) => Some(format!("{told}; {meaning}")),
         Some(meaning) if !told.is_empty() => Some(format!("{meaning}; {told}")),
         None if !told.is_empty() => Some(told.clone()),
         meaning => meaning,
@@ -443,21 +449,19 @@ fn no_node_fits(case: &Case<'_>, message: &str) -> Explanation {
 /// Taints of the nodes of the control plane.
 const CONTROL_PLANE: [&str; 2] = ["node-role.kubernetes.io/control-plane", "node-role.kubernetes.io/master"];
 
-/// Condition of a change that tolerates the taint of a reserved node (`capacity_shortage`).
-const IF_PERMITTED: &str = ", if its owner permits the pod on these nodes";
-
-/// Replaces tolerations of taints that keep pods off nodes which cannot take pods now.
+/// Replaces tolerations of taints that keep pods off nodes which cannot take pods now, and adds a condition to tolerations
+/// of taints that reserve nodes: taints without the word GPU.
 fn without_tolerations(room: &CapacityShortage) -> CapacityShortage {
     let mut room = room.clone();
     for change in &mut room.changes {
-        if let Some(CheckBefore::Tolerate { node, taint }) = &change.check
-            && state_of(taint).is_some()
-        {
-            change.text = change.text.replace(
-                &format!("tolerate the taint {taint} of {node}"),
-                &format!("wait for {node} (until its taint {taint} is removed)"),
-            );
-            change.text = change.text.replace(IF_PERMITTED, "");
+        if let Some(CheckBefore::Tolerate { node, taint }) = &change.check {
+            let toleration = format!("tolerate the taint {taint} of {node}");
+            let instead = match state_of(taint) {
+                Some(_) => format!("wait for {node} (until its taint {taint} is removed)"),
+                None if taint.to_ascii_lowercase().contains("gpu") => continue,
+                None => format!("{toleration}, if its owner permits the pod on these nodes"),
+            };
+            change.text = change.text.replace(&toleration, &instead);
         }
     }
     room

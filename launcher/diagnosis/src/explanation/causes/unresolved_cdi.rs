@@ -36,6 +36,8 @@ const WRITERS: [(&str, &str); 2] = [
 ];
 const REGENERATE: &str = "Check the file on {node} with `nvidia-ctk cdi list`. If its devices are not in the list, generate the file again \
                        (`nvidia-ctk cdi generate --output=FILE`).";
+const OUTDATED: &str = "Generate the specification in the message on {node} again (`nvidia-ctk cdi generate --output=FILE`), or restart the component that \
+                        writes it: a GPU was replaced, or the MIG devices were created again. Then recreate the pod.";
 const REMOVE_ONE: &str = "Keep one of the two files on {node} and remove the other: a device that two specifications of the same folder \
                           define is not available to any container.";
 const USE_REQUESTED_NAMES: &str = "Write the specification on {node} with the requested names (`nvidia-ctk cdi generate \
@@ -72,6 +74,17 @@ pub(crate) fn why_unresolved(cdi: &Cdi, device: &str) -> Option<Unresolved> {
     };
     if of_kind.iter().any(|spec| spec.devices.len() >= LISTED) {
         return None;
+    }
+    let of_uuid = |name: &str| name.starts_with("GPU-") || name.starts_with("MIG-");
+    if of_uuid(name) && spec.devices.iter().any(|device| of_uuid(device)) {
+        let others: Vec<String> =
+            spec.devices.iter().filter(|device| of_uuid(device)).map(|one| clean(one, 80)).collect();
+        let why = format!(
+            "{} has other UUIDs, so it is older than the devices: {}",
+            path(spec),
+            evidence::some(&others, SHOWN)
+        );
+        return Some(Unresolved { why, advice: OUTDATED });
     }
     let names: Vec<String> = spec.devices.iter().map(|name| clean(name, 80)).collect();
     let why = match names.as_slice() {

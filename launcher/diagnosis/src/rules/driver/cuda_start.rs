@@ -74,7 +74,7 @@ fn meaning(row: Vec<&'static str>) -> Option<Meaning> {
 pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     let started = node.host().and_then(|host| host.cuda.as_ref()).filter(|cuda| cuda.problem.is_none());
     started
-        .and_then(|cuda| not_returned(cuda).or_else(|| failed(cuda)).or_else(|| other_count(node, cuda)))
+        .and_then(|cuda| not_returned(cuda).or_else(|| failed(node, cuda)).or_else(|| other_count(node, cuda)))
         .into_iter()
         .collect()
 }
@@ -103,7 +103,16 @@ fn not_returned(cuda: &CudaStart) -> Option<Draft> {
     Some(draft.with_all_evidence(library(cuda)))
 }
 
-fn failed(cuda: &CudaStart) -> Option<Draft> {
+/// `CUDA_ERROR_SYSTEM_NOT_READY`.
+const NOT_READY: u32 = 802;
+
+/// Start of the state that is set on a node whose GPUs are in confidential-computing mode.
+const CONFIDENTIAL: &str = "nvidia.com/cc.mode.state=on";
+
+const SET_READY: &str = "The GPUs of {node} are in confidential-computing mode. Attest them, then set them to ready (nvidia-smi conf-compute -srs 1): CUDA \
+     starts only after that.";
+
+fn failed(node: &Node<'_>, cuda: &CudaStart) -> Option<Draft> {
     let calls = [("cuInit", cuda.init_code), ("cuDeviceGetCount", cuda.count_code)];
     let (call, code) = calls.into_iter().find_map(|(call, code)| Some((call, code.filter(|code| *code != 0)?)))?;
     let draft = Draft::on_node(FAILS);
@@ -113,6 +122,13 @@ fn failed(cuda: &CudaStart) -> Option<Draft> {
             .with_action(*action, *advice)
             .with_evidence(format!("{call} of a new process fails with {code} ({name}): {means}")),
         None => draft.with_evidence(format!("{call} of a new process fails with {code}")),
+    };
+    let confidential = node.kubernetes.states.iter().find(|state| state.starts_with(CONFIDENTIAL));
+    let draft = match confidential.filter(|_| code == NOT_READY) {
+        Some(state) => draft
+            .with_evidence(format!("label {}", evidence::reason(state)))
+            .with_action(ActionCode::UpdateSoftware, SET_READY),
+        None => draft,
     };
     Some(draft.with_all_evidence(library(cuda)))
 }

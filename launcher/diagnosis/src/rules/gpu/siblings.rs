@@ -20,7 +20,7 @@ rules! {
         CheckCooling "Check airflow, heat sink and fans of {gpu} on {node}: the other GPUs are cooler at the same \
             load.",
         means "A GPU is far hotter than others of its model under the same load: its cooling may be poor.",
-        reads "telemetry.temperature, telemetry.utilization";
+        reads "telemetry.temperature, telemetry.utilization", depth 1, fault Heat;
     LITTLE_POWER: "gpu-power-below-peers" Info Driver DEBUG_DOC, "Full load at a much lower power draw than the other GPUs",
         Watch "If the job of {gpu} on {node} makes no progress, look at its processes: a CUDA kernel that waits for \
             another GPU has this effect.",

@@ -21,24 +21,24 @@ rules! {
         CheckCooling "Check airflow, fans, coolant and inlet temperature of {node} near {gpu}. Move work to other \
             GPUs until {gpu} has cooled down.",
         means "The GPU reduces its clocks because of its temperature.",
-        reads "telemetry.clocks, telemetry.temperature";
+        reads "telemetry.clocks, telemetry.temperature", fault Heat;
     SOFTWARE: "thermal-slowdown-software" Warning Thermal NVML_DOC, "Software thermal slowdown",
         CheckCooling "Check airflow, fans and inlet temperature of {node} near {gpu}. The driver reduces the clocks of \
             the GPU.",
         means "The driver reduces the clocks of the GPU because of its temperature.",
-        reads "telemetry.clocks, telemetry.temperature";
+        reads "telemetry.clocks, telemetry.temperature", depth 1, fault Heat;
     TOO_HOT: "gpu-too-hot" Critical Thermal DEBUG_DOC, "GPU is at or close to its temperature limit",
         CheckCooling "Check the cooling of {gpu} on {node} now. At the shutdown limit the GPU switches itself off.",
         means "The GPU is at, above or a few degrees below the temperature at which it slows down.",
-        reads "telemetry.temperature", depth 1;
+        reads "telemetry.temperature", depth 1, fault Heat;
     MEMORY_TOO_HOT: "memory-too-hot" Critical Thermal DEBUG_DOC, "GPU memory is at or close to its temperature limit",
         CheckCooling "Check the cooling of {gpu} on {node}. Hot memory causes memory errors.",
         means "The memory of the GPU is at or above its highest operating temperature.",
-        reads "telemetry.temperature", depth 1;
+        reads "telemetry.temperature", depth 1, fault Heat;
     LOST_TIME: "thermal-slowdown-frequent" Warning Thermal NVML_DOC, "The GPU was often in thermal slowdown",
         CheckCooling "Check the cooling of {gpu} on {node} under load.",
         means "Thermal slowdown was active for a noticeable part of the time since the driver was loaded, or between two readings.",
-        reads "telemetry.throttling.violations, telemetry.sample";
+        reads "telemetry.throttling.violations, telemetry.sample", depth 1, fault Heat;
 }
 
 /// A GPU is reported if it is closer than this to its slowdown temperature.

@@ -362,7 +362,12 @@ fn lacks_firmware(node: &Node<'_>, draft: &mut Draft) {
          firmware is installed. Then load the driver again. Without its firmware, the driver cannot start {{gpu}}."
     );
     let step = format!("Install the GSP firmware of the driver {loaded} on {{node}}.");
-    *draft = draft.clone().with_evidence(why).with_action(ActionCode::UpdateSoftware, advice).with_step_before(step);
+    let found = if versions.is_empty() { "none".to_owned() } else { evidence::names(versions, 4) };
+    let reason = Some(format!("the disk has no GSP firmware of the loaded driver {loaded} (found: {found})"));
+    *draft = Draft { reason, ..draft.clone() }
+        .with_evidence(why)
+        .with_action(ActionCode::UpdateSoftware, advice)
+        .with_step_before(step);
 }
 
 /// Words of the driver about a GPU in confidential-computing mode on a processor without this feature.

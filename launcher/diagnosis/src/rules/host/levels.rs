@@ -23,7 +23,7 @@ rules! {
             drain and reboot {node}. The boot checks the file system. If it becomes read-only again, replace the disk.",
         means "The file system of the kubelet, the container runtime, the logs or the temporary files is read-only. The kernel makes a file \
             system read-only after errors of the disk. A read-only `/` alone is normal on immutable systems.",
-        reads "host.levels.file_systems", in_plan WorkContinues;
+        reads "host.levels.file_systems", in_plan WorkContinues, depth 1, fault Disk;
     DEGRADED: "raid-array-degraded" Warning Hardware None, "A software RAID array lacks a disk",
         Watch "Find the missing disk of the array of {node} (mdadm --detail, SMART), and replace it. Until then, the next failure can lose the data.",
         means "A software RAID array of the node has fewer working devices than it should have.",
@@ -32,18 +32,18 @@ rules! {
         Watch "Raise the limit of {node} in the evidence, or find the program that uses it up. When the limit is \
             reached, programs cannot start, open files or connect.",
         means "More than 90 % of a limit of the kernel are in use: threads, open files, tracked connections or inotify instances.",
-        reads "host.levels.limits, host.nvidia_stack.inotify", in_plan WorkContinues;
+        reads "host.levels.limits, host.nvidia_stack.inotify", in_plan WorkContinues, depth 1, fault HostLimit;
     PRESSURE: "host-under-pressure" Warning Application None, "All programs of the host wait for memory or disks much of the time",
         FixLimits "Find the programs that use the memory or the disks of {node} most (top, iotop), and reduce their \
             use. Jobs on {node} wait while their GPUs are idle.",
         means "The kernel's pressure information (PSI) shows that in the last five minutes all running programs waited for memory or for disks at \
             the same time, for a large part of the time.",
-        reads "host.levels.pressure", in_plan WorkContinues, depth 2;
+        reads "host.levels.pressure", in_plan WorkContinues, depth 2, fault OutOfMemory;
     NO_MEMORY: "host-memory-low" Warning Application None, "The node has almost no free memory",
         FixLimits "Find what uses the memory of {node} (top, page cache of a tmpfs, processes outside of pods), and set memory limits: the kernel kills \
             processes next.",
         means "Less than one percent of the memory of the node is available.",
-        reads "host.memory_available_bytes, host.memory_total_bytes", in_plan WorkContinues;
+        reads "host.memory_available_bytes, host.memory_total_bytes", in_plan WorkContinues, depth 1, fault OutOfMemory;
     SERVICE_KILLED: "node-service-killed" Warning Application None, "The kernel killed a service of the node because memory ran out",
         FixLimits "Check that the service in the evidence runs on {node}, find what used up the memory, and reserve memory for the services of the node \
             (systemReserved and kubeReserved of the kubelet).",
@@ -53,7 +53,7 @@ rules! {
         FixLimits "Find what used up the memory of {node}, and give pods memory requests and limits that fit into the node: the kernel ended processes that may \
             have been within their own limit.",
         means "The kernel killed processes because the node had no memory left, not because a container reached its limit.",
-        reads "xid: OOM lines", in_plan WorkContinues;
+        reads "xid: OOM lines", in_plan WorkContinues, fault OutOfMemory;
     POD_KILLED: "pod-process-killed" Info Application None, "The kernel killed a process of a pod with GPUs at a memory limit",
         FixLimits "If the pod still runs, its other processes may wait for the killed process: explain the pod. Raise its memory limit, or reduce what it \
             keeps in memory (files in /dev/shm and in memory volumes count, too).",
@@ -127,14 +127,33 @@ fn service_killed(node: &Node<'_>) -> Option<Draft> {
     (!kills.is_empty()).then(|| draft.aged_on_node(node, &kills))
 }
 
+/// Returns whether the whole node had no memory left, and not only a control group.
+fn is_of_whole_node(event: &KernelEvent) -> bool {
+    match event.details.get("constraint") {
+        Some(constraint) => constraint == "CONSTRAINT_NONE",
+        None => event.details.get("scope").is_some_and(|scope| scope == "host"),
+    }
+}
+
+/// Returns the memory of a killed process without files.
+fn resident_bytes(event: &KernelEvent) -> Option<u64> {
+    let kib: u64 = event.details.get("anon_rss_kib")?.parse().ok()?;
+    kib.checked_mul(1024)
+}
+
 /// Finds processes that the kernel killed because the node had no memory left. A service that was killed has its own
 /// finding.
 fn out_of_memory(node: &Node<'_>) -> Option<Draft> {
-    let of_node = |event: &&KernelEvent| {
-        event.details.get("constraint").is_some_and(|one| one == "CONSTRAINT_NONE") && !is_of_service(event)
-    };
+    let of_node = |event: &&KernelEvent| is_of_whole_node(event) && !is_of_service(event);
     let kills: Vec<&KernelEvent> = node.timeline.of_kind(Kind::OomKill).filter(of_node).collect();
-    let draft = Draft::on_node(OUT_OF_MEMORY).with_events(kills.iter().copied()).with_all_evidence(groups(&kills));
+    let largest =
+        kills.iter().filter_map(|event| Some((resident_bytes(event)?, event))).max_by_key(|(bytes, _)| *bytes);
+    let largest = largest.map(|(bytes, event)| {
+        let name = event.process.as_deref().map(evidence::data).unwrap_or_default();
+        format!("largest killed process: '{name}' with {}", evidence::bytes(bytes))
+    });
+    let draft = Draft::on_node(OUT_OF_MEMORY).with_all_evidence(largest).with_events(kills.iter().copied());
+    let draft = draft.with_all_evidence(groups(&kills));
     (!kills.is_empty()).then(|| draft.aged_on_node(node, &kills))
 }
 
@@ -145,8 +164,7 @@ fn pods_killed(node: &Node<'_>) -> Vec<Draft> {
     let of_pod = |uid: &String| {
         let is_of_it = |event: &&KernelEvent| {
             let group = event.details.get("task_memcg").map(|group| group.replace('_', "-")).unwrap_or_default();
-            let is_of_node = event.details.get("constraint").is_some_and(|one| one == "CONSTRAINT_NONE");
-            group.contains(uid.as_str()) && !is_of_node && event.boot_id.is_none()
+            group.contains(uid.as_str()) && !is_of_whole_node(event) && event.boot_id.is_none()
         };
         let kills: Vec<&KernelEvent> = node.timeline.of_kind(Kind::OomKill).filter(is_of_it).collect();
         let mut draft = Draft::on_node(POD_KILLED).with_events(kills.iter().copied());

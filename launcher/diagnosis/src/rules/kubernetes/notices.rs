@@ -7,10 +7,12 @@ use crate::input::node::Node;
 use crate::input::processes;
 use crate::input::stack::pods;
 use crate::rule::{Draft, rules};
+use crate::rules::kubernetes::nvidia_stack::UPGRADE_FAILED;
 use jiff::fmt::rfc2822;
 use jiff::{SignedDuration, Timestamp};
 use syringe_core::classification::{ActionCode, Severity};
 use syringe_core::facts::kubernetes::lifecycle::{Decision, DecisionKind};
+use syringe_core::facts::kubernetes::node::UNSCHEDULABLE;
 
 rules! {
     about Workload;
@@ -125,10 +127,11 @@ fn decided(node: &Node<'_>) -> Vec<Draft> {
     // Work that runs into the announced time is lost.
     let at = announced.iter().filter_map(|decision| decision.at.or_else(|| time_in(&decision.next))).min();
     let work = processes::in_use_by_work(node);
-    let is_soon =
-        at.zip(node.now).is_some_and(|(at, now)| (SignedDuration::ZERO..SOON).contains(&at.duration_since(now)));
-    let announced = draft(ANNOUNCED, &announced).map(|draft| match work.filter(|_| is_soon) {
+    let within =
+        |most| at.zip(node.now).is_some_and(|(at, now)| (SignedDuration::ZERO..most).contains(&at.duration_since(now)));
+    let announced = draft(ANNOUNCED, &announced).map(|draft| match work.filter(|_| within(SOON)) {
         Some(work) => draft.with_evidence(work),
+        None if within(IMMEDIATELY) => draft,
         None => draft.with_severity(Severity::Info),
     });
     let cordoned = cordoned(node).filter(|_| acting.is_none());
@@ -138,9 +141,16 @@ fn decided(node: &Node<'_>) -> Vec<Draft> {
 /// Maintenance within this time ends work that runs now.
 const SOON: SignedDuration = SignedDuration::from_hours(24);
 
-/// Returns the time in a message with a date of RFC 2822: `Redeploy Scheduled: Sat, 21 Nov 2026 02:58:00 GMT`.
+/// Maintenance within this time also ends pods whose processes were not read.
+const IMMEDIATELY: SignedDuration = SignedDuration::from_hours(1);
+
+/// Returns the time in a message, as `2026-11-21T02:58:00Z` or with a date of RFC 2822: `Redeploy Scheduled: Sat, 21 Nov 2026 02:58:00 GMT`.
 fn time_in(message: &str) -> Option<Timestamp> {
     const LENGTH: usize = "Sat, 21 Nov 2026 02:58:00 GMT".len();
+    let mut words = message.split_whitespace().map(|word| word.trim_end_matches(['.', ',', ';']));
+    if let Some(time) = words.find_map(|word| word.parse().ok()) {
+        return Some(time);
+    }
     let days = ["Mon, ", "Tue, ", "Wed, ", "Thu, ", "Fri, ", "Sat, ", "Sun, "];
     let start = days.iter().find_map(|day| message.find(day))?;
     let date = message.get(start..start + LENGTH)?;
@@ -150,10 +160,11 @@ fn time_in(message: &str) -> Option<Timestamp> {
 /// Returns a finding about a cordoned node. Another finding reports a node that a system repairs or removes.
 fn cordoned(node: &Node<'_>) -> Option<Draft> {
     let cluster = node.kubernetes;
-    let taint = cluster.taints.iter().find(|taint| taint.starts_with("node.kubernetes.io/unschedulable"))?;
+    if !cluster.is_cordoned() {
+        return None;
+    }
     let notes = cluster.cordon_notes.iter().map(|note| format!("annotation {}", evidence::reason(note)));
-    let draft =
-        Draft::on_node(CORDONED).with_evidence(format!("taint {}", evidence::name(taint))).with_all_evidence(notes);
+    let draft = Draft::on_node(CORDONED).with_evidence(format!("taint {UNSCHEDULABLE}")).with_all_evidence(notes);
     Some(match cluster.labels.driver_upgrade_state.as_deref() {
         None | Some("") if !cluster.cordon_notes.is_empty() => {
             draft.with_action(ActionCode::Watch, CORDONED_FOR_A_REASON)
@@ -162,14 +173,26 @@ fn cordoned(node: &Node<'_>) -> Option<Draft> {
         Some("upgrade-done") => {
             draft.with_evidence("the label of the GPU Operator says that its upgrade of the driver is done")
         }
+        Some(UPGRADE_FAILED) => draft.with_action(ActionCode::Watch, CORDONED_BY_FAILURE),
         Some(state) => draft
             .with_evidence(format!("label {}={}", decisions::UPGRADE_STATE, evidence::data(state)))
             .with_action(ActionCode::Watch, CORDONED_BY_UPGRADE),
     })
 }
 
+/// Keeps a node with a severe fault cordoned.
+pub(super) fn refine(_: &Node<'_>, drafts: &mut Vec<Draft>) {
+    let is_faulty = drafts.iter().any(|draft| draft.severity >= Severity::Critical);
+    if let Some(draft) = drafts.iter_mut().find(|draft| draft.rule.id == CORDONED.id).filter(|_| is_faulty) {
+        draft.advice = "Leave {node} cordoned until the other findings are repaired.".to_owned();
+    }
+}
+
 const CORDONED_FOR_A_REASON: &str =
     "Do not uncordon {node} before the reason in the annotation is settled: ask the person who wrote it.";
+
+const CORDONED_BY_FAILURE: &str = "Leave {node} cordoned until the failed upgrade of the driver is repaired: the operator uncordons {node} only after an upgrade \
+     that succeeds.";
 
 const CORDONED_BY_UPGRADE: &str = "Do not uncordon {node} by hand: the GPU Operator cordons a node whose driver it upgrades, and uncordons it when the upgrade \
      is done.";

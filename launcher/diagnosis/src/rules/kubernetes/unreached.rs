@@ -16,7 +16,7 @@ use crate::input::stack::pods;
 use crate::messages::phrases;
 use crate::messages::phrases::Part;
 use crate::messages::shapes;
-use crate::rule::{Draft, Rule, rules};
+use crate::rule::{Draft, Fault, Rule, rules};
 use syringe_core::classification::{ActionCode, Severity};
 use syringe_core::facts::host_levels::FileSystem;
 use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind};
@@ -450,7 +450,13 @@ fn others(node: &Node<'_>) -> Vec<Draft> {
     let draft = of(rule, &other).map(|draft| draft.with_severity(severity));
     let is_of_disk = pressure.iter().any(|condition| condition.name == "DiskPressure");
     let short = if is_of_disk { short_of_space(node) } else { Vec::new() };
-    of(PRESSURE, &pressure).map(|draft| draft.with_all_evidence(short)).into_iter().chain(draft).collect()
+    let is_of_memory = pressure.iter().all(|condition| condition.name == "MemoryPressure");
+    let pressure = of(PRESSURE, &pressure).map(|draft| draft.with_all_evidence(short));
+    let pressure = pressure.map(|draft| match is_of_memory {
+        true => Draft { rule: draft.rule.fault(Fault::OutOfMemory).depth(2), ..draft },
+        false => draft,
+    });
+    pressure.into_iter().chain(draft).collect()
 }
 
 /// The kubelet evicts pods if less than this share of a file system is free (`imagefs.available`, by default).

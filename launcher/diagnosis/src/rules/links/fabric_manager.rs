@@ -81,7 +81,8 @@ struct Service {
     /// The name of its log in `/var/log`, without `.log`.
     log: &'static str,
     name: &'static str,
-    /// Whether the whole version must match the driver, or only the branch.
+    /// Whether the whole version must match the driver, or only the branch. IMEX of all nodes of a domain must have one
+    /// version.
     needs_whole_version: bool,
     /// The rule about many starts.
     often: Rule,
@@ -123,7 +124,10 @@ impl Service {
     fn other_version<'a>(&self, node: &Node<'a>, log: &'a ServiceLog) -> Option<(&'a str, &'a str)> {
         let branch = |version: &'a str| version.split('.').next().unwrap_or_default();
         let (version, driver) = log.version.as_deref().zip(node.host()?.driver.loaded.as_deref())?;
-        let differs = if self.needs_whole_version { version != driver } else { branch(version) != branch(driver) };
+        let is_refused =
+            log.last_error.as_deref().is_some_and(|error| error.to_lowercase().contains("version mismatch"));
+        let differs =
+            if self.needs_whole_version || is_refused { version != driver } else { branch(version) != branch(driver) };
         differs.then_some((version, driver))
     }
 }
@@ -311,10 +315,13 @@ pub(super) fn fabric_manager(node: &Node<'_>) -> Option<Draft> {
     let draft = draft.with_all_evidence(last_start(node, FABRIC_MANAGER));
     let service = Service::of(FABRIC_MANAGER)?;
     let log = service.log_of_this_boot(node).filter(|log| service.other_version(node, log).is_none());
-    let draft = match log.and_then(|log| log.last_error.as_deref()) {
-        Some(error) => with_error(draft, FAILED_FABRIC_MANAGER, error),
-        None => draft,
+    let other = service.log_of_this_boot(node).and_then(|log| service.other_version(node, log));
+    let draft = match (log.and_then(|log| log.last_error.as_deref()), other) {
+        (Some(error), _) => with_error(draft, FAILED_FABRIC_MANAGER, error),
+        (None, Some((version, driver))) => of_other_version(draft, version, driver),
+        (None, None) => draft,
     };
+    let draft = with_modules(draft, node);
     Some(if registered {
         // Running work continues, but a GPU cannot be used after a reset.
         draft.with_severity(Severity::Warning).with_evidence("all GPUs are still registered with the fabric")
@@ -324,6 +331,34 @@ pub(super) fn fabric_manager(node: &Node<'_>) -> Option<Draft> {
             (waiting > 0).then(|| format!("{} not registered with the fabric", evidence::count(waiting, "GPU"))),
         )
     })
+}
+
+fn of_other_version(draft: Draft, version: &str, driver: &str) -> Draft {
+    let (version, driver) = (evidence::data(version), evidence::data(driver));
+    let advice = format!(
+        "Install nvidia-fabricmanager {driver} on {{node}}, then start it: version {version} does not start with the driver {driver}."
+    );
+    let reason = Some(format!("its version {version} differs from the driver {driver}"));
+    Draft { reason, ..draft }.with_action(ActionCode::UpdateSoftware, advice)
+}
+
+/// Action for a board whose NVSwitches cannot be managed because modules are not loaded.
+const MODULES: &str = "Load mlx5_ib and ib_umad on {node} (modprobe), and let them load before the driver. Then restart Fabric Manager, which \
+     manages the NVSwitches of this board through network cards. CUDA cannot start until then.";
+
+/// Adds the missing modules, if the NVSwitches of the board are managed through network cards.
+pub(super) fn with_modules(draft: Draft, node: &Node<'_>) -> Draft {
+    let needed = ["mlx5_ib", "ib_umad"];
+    let missing = node.host().into_iter().flat_map(|host| &host.rdma_modules_missing);
+    let missing: Vec<&str> = missing.map(String::as_str).filter(|module| needed.contains(module)).collect();
+    let by_cards = boards::of_node(node).and_then(|board| board.switches_of(boards::count(node))) == Some(0);
+    if missing.is_empty() || !by_cards {
+        return draft;
+    }
+    let reason = format!("Fabric Manager does not reach the NVSwitches: {} not loaded", missing.join(" and "));
+    Draft { reason: Some(reason), ..draft }
+        .with_evidence(format!("kernel modules not loaded: {}", missing.join(", ")))
+        .with_action(ActionCode::UpdateSoftware, MODULES)
 }
 
 /// Returns the lines of a service's log about its last start, if the log was written in this boot.

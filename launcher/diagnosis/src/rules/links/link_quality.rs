@@ -35,7 +35,7 @@ rules! {
     DAMAGED: "pcie-packets-damaged" Warning Fabric DEBUG_DOC, "Packets are damaged on the PCIe link of the GPU",
         CheckCabling "Check seating, riser and cables of {gpu} on {node} at the next maintenance: the link sends damaged packets again.",
         means "The GPU counts many damaged or rejected packets on its PCIe link: the quality of the link is poor.",
-        reads "telemetry.pcie.errors";
+        reads "telemetry.pcie.errors", fault PcieLink;
 }
 
 /// Limit of DCGM for the effective bit error rate.

@@ -547,25 +547,6 @@ fn with_configuration(draft: Draft, fabric: &Fabric) -> Draft {
 const OF_RACK: &str = "Check the control plane of the rack's fabric (NMX-Controller, or Fabric Manager on the switch trays): whether it runs, and \
      whether {gpu} of {node} is in a partition. The node has no Fabric Manager of its own. CUDA cannot start on {gpu}.";
 
-/// Action for a GPU that cannot register because modules for the management of the switches are not loaded.
-const MODULES: &str = "Load mlx5_ib and ib_umad on {node} (modprobe), and let them load before the driver. Then \
-                       restart Fabric Manager, which manages the NVSwitches of this board through network cards. CUDA cannot start on {gpu}.";
-
-/// Adds the missing modules, if the NVSwitches of the board are managed through network cards.
-fn with_modules(draft: Draft, node: &Node<'_>) -> Draft {
-    let needed = ["mlx5_ib", "ib_umad"];
-    let missing = node.host().into_iter().flat_map(|host| &host.rdma_modules_missing);
-    let missing: Vec<&str> = missing.map(String::as_str).filter(|module| needed.contains(module)).collect();
-    let by_cards = boards::of_node(node).and_then(|board| board.switches_of(boards::count(node))) == Some(0);
-    if missing.is_empty() || !by_cards {
-        return draft;
-    }
-    let reason = format!("Fabric Manager does not reach the NVSwitches: {} not loaded", missing.join(" and "));
-    Draft { reason: Some(reason), ..draft }
-        .with_evidence(format!("kernel modules not loaded: {}", missing.join(", ")))
-        .with_action(ActionCode::UpdateSoftware, MODULES)
-}
-
 /// Checks the registration with the fabric. `switched`: whether there is a switch. On a single GPU in a virtual
 /// machine, the registration never starts.
 fn registration(node: &Node<'_>, gpu: &Gpu, fabric: &Fabric, switched: bool) -> Option<Draft> {
@@ -591,9 +572,9 @@ fn registration(node: &Node<'_>, gpu: &Gpu, fabric: &Fabric, switched: bool) -> 
                 )
             }
             None if boards::of(gpu).is_some_and(boards::Board::is_of_rack) => {
-                draft.with_action(ActionCode::UpdateSoftware, OF_RACK)
+                with_configuration(draft.with_action(ActionCode::UpdateSoftware, OF_RACK), fabric)
             }
-            None => with_modules(draft, node),
+            None => fabric_manager::with_modules(draft, node),
         };
         return managed.then(|| draft.with_all_evidence(fabric_manager::last_error(node)));
     }

@@ -53,11 +53,11 @@ rules! {
     AER_NONFATAL: "pcie-errors-uncorrected" Warning Fabric AER_DOC, "Uncorrected PCIe errors",
         CheckCabling "Watch the PCIe errors of {gpu} on {node}. If they increase, check seating, riser and cables.",
         means "PCIe reported uncorrected errors of the GPU or of a port above it.",
-        reads "xid: PCIe errors (AER)";
+        reads "xid: PCIe errors (AER)", fault PcieLink;
     AER_CORRECTED: "pcie-errors-corrected" Warning Fabric AER_DOC, "Many corrected PCIe errors",
         CheckCabling "Check seating, riser and cables of {gpu} on {node} at the next maintenance.",
         means "PCIe corrected very many errors of the GPU or of a port above it: the quality of the link is poor.",
-        reads "xid: PCIe errors (AER)";
+        reads "xid: PCIe errors (AER)", fault PcieLink;
     UNATTRIBUTED: "pcie-errors-unattributed" Warning Fabric AER_DOC, "Uncorrected PCIe errors, possibly above a GPU",
         CheckCabling "Find out what is connected below that port of {node} (lspci -t). These devices were not read. \
             If one of these devices is a GPU, check its seating, riser and cables.",
@@ -89,7 +89,7 @@ rules! {
     REPLAYS: "pcie-replays-high" Warning Fabric DEBUG_DOC, "Many PCIe replays",
         CheckCabling "Check seating, riser and cables of {gpu} on {node}: the link resends packets.",
         means "The PCIe link of the GPU had to repeat many transfers: the quality of the link is poor.",
-        reads "telemetry.pcie, telemetry.sample";
+        reads "telemetry.pcie, telemetry.sample", fault PcieLink;
 }
 
 /// Utilization at which the link must run at its full generation.

@@ -40,8 +40,7 @@ const BOOT: &str = "The boot since then";
 const RESET: &str = "The reset since then";
 
 /// Replaces the action of findings about faults that a repair did not end.
-#[expect(clippy::ptr_arg, reason = "the type of `RuleGroup::refine`")]
-pub(super) fn refine(node: &Node<'_>, drafts: &mut Vec<Draft>) {
+pub(super) fn refine(node: &Node<'_>, drafts: &mut [Draft]) {
     let mut persisting: Vec<&str> = Vec::new();
     for draft in drafts.iter_mut().filter(|draft| draft.severity > Severity::Info && !draft.is_over) {
         let Some(step) = STEPS.iter().find(|step| step.id == draft.rule.id) else { continue };

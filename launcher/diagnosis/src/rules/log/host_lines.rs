@@ -48,12 +48,12 @@ rules! {
         Watch "Find the memory module (DIMM) in the evidence or in the hardware log (BMC) of {node}. Drain {node} when its jobs have ended, and \
             replace the module: the kernel uses the damaged page again after the next boot. This is not a GPU fault.",
         means "The kernel found an uncorrectable error of host memory. It ends the process that uses the damaged page with SIGBUS.",
-        reads "xid: kernel log lines", in_plan WorkContinues;
+        reads "xid: kernel log lines", in_plan WorkContinues, fault HostMemory;
     STORAGE: "storage-error" Critical Hardware None, "A disk or a local file system reports errors",
         Watch "Check the disk of {node} in the evidence (SMART, nvme), and replace it if the check shows a fault or the errors return. This is \
             not a GPU fault.",
         means "The kernel reported errors of a disk, an array or a local file system. Programs that use it fail or wait.",
-        reads "xid: kernel log lines", in_plan WorkContinues;
+        reads "xid: kernel log lines", in_plan WorkContinues, fault Disk;
     REMOTE: "remote-storage-not-responding" Warning Application None, "A file server does not respond to the node",
         Watch "Check the file server in the evidence and its network. Jobs on {node} that read from it wait.",
         means "A remote file system (NFS, Lustre, Ceph, SMB) did not respond. Jobs that use it wait, with idle GPUs.",
@@ -67,7 +67,7 @@ rules! {
     LIMIT: "host-limit-reached" Warning Application None, "A limit of the host was reached",
         Watch "Raise the limit of {node} in the evidence, or find the program that uses it up.",
         means "A table or a limit of the kernel was full: connections, neighbours, open files, processes.",
-        reads "xid: kernel log lines", in_plan WorkContinues;
+        reads "xid: kernel log lines", in_plan WorkContinues, fault HostLimit;
     SLOW: "host-slow" Warning Thermal None, "The host is slower than usual",
         Watch "Check the cooling of the CPUs of {node}. This is not a GPU fault.",
         means "The kernel reported hot CPUs. Programs that depend on the CPU are slow.",

@@ -19,11 +19,13 @@ use crate::rule::RuleGroup;
 
 pub(crate) const GROUPS: &[RuleGroup] = &[
     RuleGroup::new(xid::RULES, xid::check),
-    RuleGroup::new(xid_history::RULES, xid_history::check).with_refine(after_repair::refine),
+    RuleGroup::new(xid_history::RULES, xid_history::check).with_refine(|node, drafts| {
+        after_repair::refine(node, drafts);
+        xid_history::join_repeats(drafts);
+    }),
     RuleGroup::new(absent_devices::RULES, |node| absent_devices::check(node).into_iter().collect()),
     RuleGroup::new(other_devices::RULES, other_devices::check),
-    RuleGroup::new(host_lines::RULES, host_lines::check)
-        .with_refine(|_, drafts| other_devices::join_memory_errors(drafts)),
+    RuleGroup::new(host_lines::RULES, host_lines::check),
     RuleGroup::new(coverage::RULES, coverage::check)
         .with_refine(|node, drafts| {
             coverage::add_start_of_log(node, drafts);

@@ -1,5 +1,5 @@
 //! Rules about machine checks and firmware error records: CPU, host memory, and PCIe errors that the kernel does not
-//! log as AER. `join_memory_errors`: joins the findings about uncorrectable errors of host memory.
+//! log as AER.
 
 use jiff::SignedDuration;
 
@@ -51,20 +51,6 @@ fn on_gpu_of(node: &Node<'_>, draft: Draft, events: &[&KernelEvent]) -> Draft {
     let Some(gpu) = gpus.next().filter(|first| gpus.all(|gpu| gpu == *first)) else { return draft };
     let scope = Draft::on_gpu(draft.rule, gpu).scope;
     Draft { scope, ..draft }.with_action(ActionCode::CheckCabling, LINK)
-}
-
-/// Joins the findings about uncorrectable errors of host memory: the machine check, and the kernel's handling of the
-/// damaged page.
-pub(super) fn join_memory_errors(drafts: &mut Vec<Draft>) {
-    let is_of_memory = |draft: &Draft| draft.rule == MEMORY && draft.severity > Severity::Info;
-    let Some(first) = drafts.iter().position(is_of_memory) else { return };
-    while let Some(next) = drafts.iter().skip(first + 1).position(is_of_memory) {
-        let other = drafts.remove(first + 1 + next);
-        let joined = &mut drafts[first];
-        joined.severity = joined.severity.max(other.severity);
-        joined.when = joined.when.max(other.when);
-        joined.evidence.extend(other.evidence);
-    }
 }
 
 /// Maximum time between the lines of one error record.

@@ -59,7 +59,7 @@ rules! {
         RestartPod "Restart the pod. If the error repeats, check the PCIe link of {gpu} on {node} and run a diagnostic.",
         means "The GPU rejected commands because their content was damaged. The usual cause is the quality of the \
             PCIe link. A program can also write such commands.",
-        reads "xid: 32, 80";
+        reads "xid: 32, 80", depth 1, fault PcieLink;
     DRIVER: "xid-driver" Fatal Driver XID_DOC, "Driver or firmware error",
         DrainAndReset "Move the workloads off {gpu} of {node}, then reset {gpu}. If the error repeats, update the driver.",
         means "The driver or the firmware of the GPU reported an internal error.",
@@ -76,7 +76,7 @@ rules! {
     THERMAL: "xid-thermal" Warning Thermal XID_DOC, "Thermal event",
         CheckCooling "Check cooling and airflow of {gpu} on {node}.",
         means "The driver reported a thermal event.",
-        reads "xid";
+        reads "xid", depth 1, fault Heat;
     POWER: "xid-power" Critical Power XID_DOC, "Power event",
         CheckCabling "Check the power supply and power cables of {gpu} on {node}.",
         means "The driver reported a power event.",
@@ -341,8 +341,9 @@ fn of_code(node: &Node<'_>, gpu: &Gpu, code: u32, events: &[(usize, &KernelEvent
     };
     let mut draft = Draft::on_gpu(rule, gpu).with_events(facts.iter().copied());
     if let Some(entry) = entry {
-        draft =
-            draft.with_evidence(format!("Xid {code}: {}", entry.name)).with_meaning(&judged).unless_repeated(&facts);
+        let is_title = entry.name.eq_ignore_ascii_case(rule.title);
+        let reason = Some(if is_title { format!("Xid {code}") } else { format!("Xid {code}, {}", entry.name) });
+        draft = Draft { reason, ..draft }.with_meaning(&judged).unless_repeated(&facts);
     }
     let draft = draft.aged(node, gpu, &facts, true).with_all_evidence(node.timeline.consequences(&positions));
     let before =

@@ -210,7 +210,8 @@ fn repeats(node: &Node<'_>, recurrence: &Recurrence<'_>) -> Option<Draft> {
     let recent = node.age(recurrence.newest()).is_none_or(|age| age <= WEEK);
     (incidents.len() >= REPEATED && recent).then(|| {
         let names = names.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
-        let draft = Draft { when: recurrence.newest(), noun: noun(event), ..Draft::on_gpu(REPEATS, gpu) };
+        let draft = Draft::on_gpu(REPEATS, gpu).with_time_of(event);
+        let draft = Draft { when: recurrence.newest(), noun: noun(event), ..draft };
         draft
             .with_meaning(&aging::repeated(event))
             .with_evidence(format!(
@@ -220,6 +221,25 @@ fn repeats(node: &Node<'_>, recurrence: &Recurrence<'_>) -> Option<Draft> {
             ))
             .with_all_evidence(newest_times(incidents))
     })
+}
+
+/// Moves the number of repetitions into the finding about the Xid that repeats.
+pub(super) fn join_repeats(drafts: &mut Vec<Draft>) {
+    let (repeats, mut others): (Vec<Draft>, Vec<Draft>) =
+        std::mem::take(drafts).into_iter().partition(|draft| draft.rule.id == REPEATS.id);
+    for repeat in repeats {
+        let is_of_it = |draft: &&mut Draft| {
+            let same_place = (draft.scope.gpu, &draft.scope.pci) == (repeat.scope.gpu, &repeat.scope.pci);
+            same_place
+                && draft.severity >= repeat.severity
+                && repeat.events.iter().any(|event| draft.events.contains(event))
+        };
+        match others.iter_mut().find(is_of_it) {
+            Some(draft) => draft.evidence.extend(repeat.evidence),
+            None => others.push(repeat),
+        }
+    }
+    *drafts = others;
 }
 
 /// Returns the type of the device at the address of an event.

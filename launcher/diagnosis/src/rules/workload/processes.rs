@@ -320,6 +320,24 @@ const SHARED_WITH_POD: &str = "End the process on {node}, or move the pod in the
 const USED_OUTSIDE: &str =
     "No action if the GPUs of {node} are used outside of Kubernetes: no node of the cluster offers GPUs to pods.";
 
+/// Names the zombies of the node, because a zombie that was not reaped can hold GPU memory.
+fn of_zombie(section: &Processes, draft: Draft) -> Draft {
+    let zombies = section.processes.iter().filter(|process| process.state.as_deref() == Some("Z"));
+    let lines = zombies.filter_map(|process| {
+        Some(format!("{} is a zombie of parent pid {}", evidence::process(process), process.parent_pid?))
+    });
+    let lines: Vec<String> = lines.take(NAMED).collect();
+    if lines.is_empty() {
+        return draft;
+    }
+    let action = draft.action;
+    draft.with_all_evidence(lines).with_action(
+        action,
+        "Stop the parent process in the evidence on {node}, so that the zombie ends and frees its memory. If the memory stays in use, reset \
+         {gpu} when it is drained.",
+    )
+}
+
 fn memory(node: &Node<'_>, section: &Processes) -> Vec<Draft> {
     let shared = node.host().is_some_and(|host| host.daemons.mps == Some(true));
     let mig_enabled = |index: u32| {
@@ -333,7 +351,8 @@ fn memory(node: &Node<'_>, section: &Processes) -> Vec<Draft> {
     let rest = section.unaccounted_memory.iter().filter(|rest| !mig_enabled(rest.gpu));
     let drafts = rest.filter_map(|rest| {
         let evidence = format!("{} used in addition to the listed processes", evidence::bytes(rest.bytes));
-        Some(Draft::on_gpu(UNACCOUNTED, node.gpu(rest.gpu)?).with_evidence(evidence))
+        let draft = Draft::on_gpu(UNACCOUNTED, node.gpu(rest.gpu)?).with_evidence(evidence);
+        Some(of_zombie(section, draft))
     });
     drafts.collect()
 }

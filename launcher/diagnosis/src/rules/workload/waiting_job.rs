@@ -1,10 +1,16 @@
-//! Rule about a job whose GPUs wait for a lost GPU: high utilization, low power, no memory traffic.
+//! Rules about a job whose GPUs wait for another GPU: high utilization, low power, no memory traffic.
 //!
 //! A collective operation (NCCL) waits in a spinning CUDA kernel, which NVML counts as 100 % utilization. A CUDA kernel
-//! that works only in registers has the same values, so they are a finding only if another GPU is lost.
+//! that works only in registers has the same values, so that only a lost GPU makes the conclusion certain.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::SignedDuration;
 
 use crate::evidence;
+use crate::finding::Scope;
 use crate::input::node::{Gpu, Node};
+use crate::input::processes::is_service;
 use crate::input::timeline::{concerns, is_off_bus, is_xid};
 use crate::input::xids;
 use crate::rule::{DEBUG_DOC, Draft, rules};
@@ -17,6 +23,12 @@ rules! {
         means "Several GPUs show full load at low power while another GPU of the job is lost: the job waits and will \
             not finish.",
         reads "telemetry.utilization, telemetry.power, inventory.gpus, xid", depth 3;
+    MAY_WAIT: "job-may-wait" Warning Application DEBUG_DOC, "All GPUs of a job show load without work: the job may hang",
+        Watch "Look at the log of the job for progress. If there is none, get the stacks of its ranks (py-spy dump, NCCL flight recorder): the \
+            rank that is not in the collective operation is the cause, and can be on another node. Nothing indicates a fault of the GPUs of {node}.",
+        means "All GPUs of one job show full load at low power and without memory traffic, as in a collective operation that waits for \
+            another rank. The job waits for a short time (a checkpoint, data), or it hangs.",
+        reads "telemetry.utilization, telemetry.power, processes.processes", about Workload;
 }
 
 /// Minimum utilization of a spinning kernel, which keeps the SMs busy all the time.
@@ -32,7 +44,43 @@ const MAX_POWER_PERCENT: u32 = 40;
 const MIN_GPUS: usize = 2;
 
 pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
-    waiting(node).into_iter().collect()
+    match waiting(node) {
+        Some(draft) => vec![draft],
+        None => may_wait(node).into_iter().collect(),
+    }
+}
+
+/// A program that started later may still load its data.
+const STARTED: SignedDuration = SignedDuration::from_mins(10);
+
+/// Returns a finding about a job all of whose GPUs spin. The programs of one pod, or those outside of pods, are a job.
+fn may_wait(node: &Node<'_>) -> Option<Draft> {
+    let mut jobs: BTreeMap<Option<&str>, BTreeSet<u32>> = BTreeMap::new();
+    for process in node.processes()?.processes.iter().filter(|process| !is_service(process)) {
+        let is_old = node.age(process.started_at).is_none_or(|age| age > STARTED);
+        let gpus = process.uses.iter().filter(|one| one.kind == "compute" && is_old).map(|one| one.gpu);
+        jobs.entry(process.pod_uid.as_deref()).or_default().extend(gpus);
+    }
+    let is_waiting = |gpus: &BTreeSet<u32>| {
+        gpus.len() >= MIN_GPUS && gpus.iter().all(|gpu| node.gpu(*gpu).is_some_and(|gpu| spins(node, gpu)))
+    };
+    let (pod, gpus) = jobs.into_iter().find(|(_, gpus)| is_waiting(gpus))?;
+    let gpus: Vec<&Gpu> = gpus.iter().filter_map(|gpu| node.gpu(*gpu)).collect();
+    let job = pod.map_or("programs outside of pods".to_owned(), |uid| format!("pod {}", node.name_of_pod(uid)));
+    let draft = Draft::on_node(MAY_WAIT).with_evidence(format!("{job}: {}", load(node, &gpus)));
+    Some(Draft { scope: Scope { pod_uid: pod.map(str::to_owned), ..Scope::default() }, ..draft })
+}
+
+/// Formats the load of GPUs that spin.
+fn load(node: &Node<'_>, gpus: &[&Gpu]) -> String {
+    let labels: Vec<_> = gpus.iter().map(|gpu| (gpu.index, gpu.label())).collect();
+    let powers = || gpus.iter().filter_map(|gpu| Some(&node.telemetry_of(gpu)?.power));
+    let most = powers().filter_map(|power| power.draw_milliwatts).max().unwrap_or(0) / 1000;
+    let limit = powers().filter_map(|power| power.enforced_limit_milliwatts).min().unwrap_or(0) / 1000;
+    format!(
+        "{}: utilization of {BUSY_PERCENT} % or more, no memory traffic, at most {most} W of {limit} W",
+        evidence::gpus(&labels)
+    )
 }
 
 /// Returns one finding about all GPUs that wait.
@@ -43,17 +91,9 @@ fn waiting(node: &Node<'_>) -> Option<Draft> {
         return None;
     }
     let labels: Vec<_> = waiting.iter().map(|gpu| (gpu.index, gpu.label())).collect();
-    let watts = |gpu: &&Gpu| node.telemetry_of(gpu).and_then(|now| now.power.draw_milliwatts);
-    let limit = |gpu: &&Gpu| node.telemetry_of(gpu).and_then(|now| now.power.enforced_limit_milliwatts);
-    let most = waiting.iter().filter_map(watts).max().unwrap_or(0) / 1000;
-    let limit = waiting.iter().filter_map(limit).min().unwrap_or(0) / 1000;
-    let gpus = evidence::gpus(&labels);
-    let draft = Draft::on_node(WAITS)
-        .with_evidence(format!(
-            "{gpus}: utilization of {BUSY_PERCENT} % or more, no memory traffic, at most {most} W of {limit} W"
-        ))
-        .with_evidence(format!("{} is lost", gone.label()));
-    let advice = evidence::about(&draft.advice, &gpus);
+    let draft =
+        Draft::on_node(WAITS).with_evidence(load(node, &waiting)).with_evidence(format!("{} is lost", gone.label()));
+    let advice = evidence::about(&draft.advice, &evidence::gpus(&labels));
     Some(draft.with_action(WAITS.action, advice))
 }
 

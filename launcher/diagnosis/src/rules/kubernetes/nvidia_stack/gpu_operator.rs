@@ -120,12 +120,12 @@ pub(super) fn upgrade_stuck(node: &Node<'_>) -> Option<Draft> {
     }
     let stuck = match state {
         "upgrade-done" => false,
-        "upgrade-failed" => true,
+        UPGRADE_FAILED => true,
         // The node may be in the queue, unless its driver pod already fails.
         "upgrade-required" => (pod.is_some() && age.is_none_or(|age| age >= UPGRADE)) || long(QUEUE),
         _ => long(UPGRADE),
     };
-    let least = if state == "upgrade-failed" { 1 } else { DRAINS };
+    let least = if state == UPGRADE_FAILED { 1 } else { DRAINS };
     let refused = refused_drain(node, least).filter(|_| state != "upgrade-done");
     if !stuck && refused.is_none() {
         return None;
@@ -152,11 +152,26 @@ pub(super) fn upgrade_stuck(node: &Node<'_>) -> Option<Draft> {
             pods::delete_command(failing_pod.pod)
         ));
     }
+    if state == UPGRADE_FAILED {
+        advice.push_str(RETRY);
+        let event = refused.map(|event| format!(": {}", evidence::reason(&event.message))).unwrap_or_default();
+        draft.reason = Some(format!("it failed, and the operator does not try again{event}"));
+    }
     let action = draft.action;
     let count = node.host().and_then(|host| host.driver.module_use_count).filter(|count| *count > 0);
     let count = count.map(|count| format!("the loaded nvidia module has a use count of {count}"));
-    Some(draft.with_all_evidence(holders(node, |_| true)).with_all_evidence(count).with_action(action, advice))
+    Some(
+        draft
+            .with_all_evidence(holders(node, |process| !is_service(process)))
+            .with_all_evidence(count)
+            .with_action(action, advice),
+    )
 }
+
+/// State in which the operator has given up the upgrade.
+pub(in crate::rules::kubernetes) const UPGRADE_FAILED: &str = "upgrade-failed";
+
+const RETRY: &str = " Then set the label nvidia.com/gpu-driver-upgrade-state of {node} to upgrade-required, so that the operator tries again.";
 
 /// Action for an upgrade whose drain fails.
 const DRAIN_REFUSED: &str = "The drain of {node} fails again and again: end the pod in the event, or change its PodDisruptionBudget so that it may be \

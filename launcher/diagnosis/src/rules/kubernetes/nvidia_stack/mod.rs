@@ -16,6 +16,7 @@ use crate::input::stack::{Broken, BrokenComponent};
 use crate::rule::{About, Draft, Unread};
 use crate::rules::kubernetes::gpus::NOT_ADVERTISED;
 use crate::stack_stage::Stage;
+pub(super) use gpu_operator::UPGRADE_FAILED;
 pub(super) use rules::RULES;
 use rules::{MIG_MANAGER_STUCK, UPGRADE_STUCK};
 use syringe_core::classification::Severity;

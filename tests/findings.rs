@@ -48,6 +48,16 @@ fn assert_current(name: &str, text: &str) {
     );
 }
 
+/// Returns the highest severity of a rule, with the condition for a higher one.
+fn severities(rule: &Rule) -> String {
+    match rule.highest_severity() {
+        highest if highest == rule.severity => severity(highest).to_owned(),
+        highest => {
+            format!("{}; {} if no pod can get a GPU of the node", severity(rule.severity), severity(highest))
+        }
+    }
+}
+
 fn severity(severity: Severity) -> &'static str {
     match severity {
         Severity::Info => "info",
@@ -60,7 +70,7 @@ fn severity(severity: Severity) -> &'static str {
 fn entry(rule: &Rule) -> String {
     let Rule { id, title, advice, reference, meaning, reads, .. } = rule;
     let advice = advice.replace("{gpu}", "the GPU").replace("{node}", "the node");
-    let mut text = format!("### {id}\n\n**{title}** ({})\n\n{meaning}\n\n", severity(rule.severity));
+    let mut text = format!("### {id}\n\n**{title}** ({})\n\n{meaning}\n\n", severities(rule));
     let _ = writeln!(text, "- Facts: {reads}");
     let _ = writeln!(text, "- Action: {advice}");
     if let Some(reference) = reference {

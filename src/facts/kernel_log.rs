@@ -179,6 +179,18 @@ impl KernelEvent {
         self.kind == KernelEventKind::Xid && self.code.is_some_and(|code| codes.contains(&code))
     }
 
+    /// Returns the control group of the process that the kernel killed because memory ran out.
+    pub fn killed_cgroup(&self) -> Option<&str> {
+        let group = self.details.get("task_memcg").filter(|_| self.kind == KernelEventKind::OomKill)?;
+        Some(group)
+    }
+
+    /// Returns whether the kernel killed a process of the pod with this UID because memory ran out. The name of a control
+    /// group has underscores in place of the hyphens of the UID.
+    pub fn is_kill_of_pod(&self, uid: &str) -> bool {
+        !uid.is_empty() && self.killed_cgroup().is_some_and(|group| group.replace('_', "-").contains(uid))
+    }
+
     /// Returns the time for comparisons with other events of the same boot. The order of the lines in a log has priority
     /// over their times.
     pub fn ordered_at(&self) -> Option<Timestamp> {

@@ -67,3 +67,14 @@ pub struct RegisteredDevices {
     /// GPU or MIG UUIDs, without duplicates: the replicas of a shared device count as one device.
     pub devices: Vec<String>,
 }
+
+/// Resources of whole GPUs, and of their shares if the device plugin gives the shares a name of their own.
+const WHOLE_GPUS: [&str; 2] = ["nvidia.com/gpu", "nvidia.com/gpu.shared"];
+
+impl RegisteredDevices {
+    /// Returns whether the devices are whole GPUs or their shares, and not MIG devices or devices of another kind.
+    pub fn are_whole_gpus(&self) -> bool {
+        WHOLE_GPUS.contains(&self.resource.as_str())
+    }
+}
+

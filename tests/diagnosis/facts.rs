@@ -225,7 +225,7 @@ fn gpus_without_a_resource_are_not_advertised() {
             .map(|finding| finding.severity)
     };
     assert_eq!(of(KubernetesFacts::default()), Some(Severity::Warning), "no plugin has registered");
-    assert_eq!(of(KubernetesFacts { gpu_capacity: Some(0), ..KubernetesFacts::default() }), Some(Severity::Warning));
+    assert_eq!(of(KubernetesFacts { gpu_capacity: Some(0), ..KubernetesFacts::default() }), Some(Severity::Critical));
     assert_eq!(of(KubernetesFacts { gpu_capacity: Some(8), ..KubernetesFacts::default() }), None);
     assert_eq!(of(KubernetesFacts { gpu_dra: Some(true), ..KubernetesFacts::default() }), None, "DRA");
     assert_eq!(of(KubernetesFacts { other_gpu_resources: true, ..KubernetesFacts::default() }), None, "MIG, renamed");

@@ -234,7 +234,7 @@ fn nothing_is_said_of_pods_that_were_not_read() {
     let report = unregistered();
     let facts = KubernetesFacts { nvidia_pods: None, ..cluster(&report, None, Vec::new()) };
     let diagnosis = diagnose(&report, &facts);
-    assert_eq!(ids(&diagnosis), [("gpus-not-advertised", Severity::Warning)]);
+    assert_eq!(ids(&diagnosis), [("gpus-not-advertised", Severity::Critical)]);
     let plugin = diagnosis.stack.iter().find(|stage| stage.stage == Stage::Plugin).map(|stage| stage.state);
     assert_eq!(plugin, Some(StageState::Unknown));
 }

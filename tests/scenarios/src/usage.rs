@@ -167,7 +167,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
                 host.device_nodes.retain(|name| name != "nvidia1");
             })
         }),
-        warning(
+        critical(
             "label-of-machines-on-a-container-node",
             "A label assigns the GPUs to virtual machines, but the driver of the host uses them.",
         )

@@ -1,7 +1,7 @@
 //! `raise`: raises the finding that explains why no pod can get a GPU of the node, because all GPUs are lost for work.
 
 use crate::input::node::Node;
-use crate::rule::{About, Draft};
+use crate::rule::Draft;
 use syringe_core::classification::Severity;
 
 /// Raises the cause to `critical` if GPUs respond and Kubernetes can allocate none of them. Different causes (a label, a
@@ -14,10 +14,9 @@ pub(crate) fn raise(node: &Node<'_>, drafts: &mut [Draft]) {
     if !none_is_offered || !node.stack.is_settled || drafts.iter().any(|draft| draft.severity > Severity::Warning) {
         return;
     }
-    let is_cause = |draft: &&mut Draft| {
-        draft.severity == Severity::Warning && matches!(draft.rule.about, About::Unavailable | About::ContainerRuntime)
-    };
+    let is_cause =
+        |draft: &&mut Draft| draft.severity == Severity::Warning && draft.rule.highest_severity() > Severity::Warning;
     if let Some(cause) = drafts.iter_mut().filter(is_cause).min_by_key(|draft| draft.rule.depth) {
-        cause.severity = Severity::Critical;
+        cause.severity = cause.rule.highest_severity();
     }
 }

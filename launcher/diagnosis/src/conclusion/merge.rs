@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use crate::evidence;
 use crate::evidence::Label;
 use crate::finding::{Action, Finding, Scope};
-use crate::rule::{Draft, InPlan};
+use crate::rule::{About, Draft, InPlan};
 use syringe_core::classification::Class;
 use syringe_core::pci::PciAddress;
 
@@ -21,6 +21,8 @@ pub(crate) struct Concluded {
     pub(crate) finding: Finding,
     /// [`Rule::depth`](crate::rule::Rule::depth) of its rule.
     depth: u8,
+    /// [`Rule::about`](crate::rule::Rule::about) of its rule.
+    pub(crate) about: About,
     /// Names of the GPUs; empty if the finding is about the node.
     pub(crate) place: String,
     pub(crate) when: Option<Timestamp>,
@@ -105,7 +107,7 @@ fn named(draft: Draft, evidence: Vec<String>, (place, addresses): (String, Vec<P
         reference: draft.rule.reference.map(str::to_owned),
         dcgm: draft.rule.dcgm().map(str::to_owned),
     };
-    Concluded { finding, depth: draft.rule.depth, place, when: draft.when }
+    Concluded { finding, depth: draft.rule.depth, about: draft.rule.about, place, when: draft.when }
 }
 
 fn capped(evidence: Vec<String>) -> Vec<String> {
@@ -133,7 +135,7 @@ mod tests {
     use super::*;
     use crate::input::node::Gpu;
     use crate::input::node::UNKNOWN_NODE_NAME;
-    use crate::rule::{About, InPlan, Rule};
+    use crate::rule::{InPlan, Rule};
     use syringe_core::classification::{ActionCode, Severity};
 
     const RULE: Rule = Rule {

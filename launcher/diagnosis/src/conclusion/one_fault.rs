@@ -39,16 +39,33 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::rules::catalogue_of_rules;
+    use crate::rule::{About, Fault, InPlan, Rule};
+    use syringe_core::classification::{ActionCode, Class};
+
+    fn rule(id: &'static str, severity: Severity, fault: Option<Fault>, depth: u8) -> Rule {
+        let (class, action) = (Class::Hardware, ActionCode::Watch);
+        let (about, in_plan) = (About::Gpus, InPlan::None);
+        let (title, advice, meaning, reads, reference) = ("A rule", "", "", "", None);
+        Rule { id, title, severity, class, action, advice, reference, meaning, reads, about, in_plan, fault, depth }
+    }
+
+    fn rules() -> Vec<Rule> {
+        let faults = [None, Some(Fault::Heat), Some(Fault::Disk)];
+        let severities = [Severity::Info, Severity::Warning, Severity::Critical];
+        let of = |fault| severities.map(move |severity| [rule("a", severity, fault, 0), rule("b", severity, fault, 1)]);
+        faults.into_iter().flat_map(of).flatten().collect()
+    }
 
     proptest! {
         #[test]
-        fn joining_loses_no_evidence_and_no_severity(picks in prop::collection::vec((any::<prop::sample::Index>(), 0_u32..3), 0..8)) {
+        fn joining_loses_no_evidence_and_no_severity(
+            picks in prop::collection::vec((any::<prop::sample::Index>(), 0_u32..3), 0..8)
+        ) {
             let before: Vec<Draft> = picks
                 .iter()
                 .enumerate()
                 .map(|(at, (pick, gpu))| {
-                    let mut draft = Draft::on_node(*pick.get(catalogue_of_rules())).with_evidence(format!("fact {at}"));
+                    let mut draft = Draft::on_node(*pick.get(&rules())).with_evidence(format!("fact {at}"));
                     draft.scope.gpu = Some(*gpu).filter(|gpu| *gpu > 0);
                     draft
                 })

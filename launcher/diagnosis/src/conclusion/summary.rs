@@ -13,7 +13,6 @@ use crate::finding::Verdict;
 use crate::input::node::{Node, OF_NVML};
 use crate::input::{cuda, log_window, xids};
 use crate::rule::About;
-use crate::rules;
 use syringe_core::classification::{Class, Severity};
 use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
 use syringe_core::section_name::SectionName;
@@ -76,8 +75,11 @@ fn coverage(node: &Node<'_>, verdict: Verdict) -> Option<String> {
 
 fn worst_first(node: &Node<'_>, worst: &Concluded, notable: &[&Concluded]) -> String {
     // The GPU next to a network port has no fault.
-    let is_of_network = rules::about(&worst.finding.id) == Some(About::Network);
-    let place = if worst.place.is_empty() || is_of_network { String::new() } else { format!("{}: ", worst.place) };
+    let place = if worst.place.is_empty() || worst.about == About::Network {
+        String::new()
+    } else {
+        format!("{}: ", worst.place)
+    };
     let age = evidence::ago(node.now, worst.when).map(|age| format!(", {age}")).unwrap_or_default();
     let fact = first_fact(worst).map(|fact| format!(" ({fact})")).unwrap_or_default();
     let first = evidence::capitalized(&format!("{place}{}{fact}{age}.", worst.finding.headline()));

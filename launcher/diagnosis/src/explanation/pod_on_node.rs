@@ -169,9 +169,9 @@ impl PodOnNode {
             let of_gpu = event.pci_address.as_ref().is_some_and(|address| self.addresses.contains(address));
             // Every GPU of a board is connected to all of its switches.
             let own_gpu = of_gpu || (!self.addresses.is_empty() && is_fault_of_switch(event));
-            let own = match killed_cgroup(event) {
+            let own = match event.killed_cgroup() {
                 // The process has ended and its pid may be reused, so the cgroup is compared.
-                Some(cgroup) => !pod.uid.is_empty() && cgroup.replace('_', "-").contains(&pod.uid),
+                Some(_) => event.is_kill_of_pod(&pod.uid),
                 None => self.names_own_process(event) || (own_gpu && !self.is_of_another(event, report)),
             };
             match when(event, from, to) {
@@ -212,11 +212,6 @@ impl PodOnNode {
 pub(crate) fn is_fault_of_switch(event: &KernelEvent) -> bool {
     let grave = event_meaning::of(event).is_some_and(|meaning| meaning.severity > Severity::Info);
     event.kind == KernelEventKind::Sxid && grave
-}
-
-/// Returns the cgroup of the OOM-killed process.
-fn killed_cgroup(event: &KernelEvent) -> Option<&String> {
-    event.details.get("task_memcg").filter(|_| event.kind == KernelEventKind::OomKill)
 }
 
 /// Returns whether an Xid affects only the process that it names: an application error, or a contained memory error.

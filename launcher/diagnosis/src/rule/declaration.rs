@@ -17,7 +17,8 @@ pub struct Rule {
     /// Stable id of its findings.
     pub id: &'static str,
     pub title: &'static str,
-    /// Highest severity of the findings of this rule. The facts can lower the severity.
+    /// Highest severity of the findings of this rule. The facts can lower the severity, and
+    /// [`Rule::highest_severity`] is higher for some rules.
     pub severity: Severity,
     pub class: Class,
     pub action: ActionCode,
@@ -43,6 +44,14 @@ pub struct Rule {
 impl Rule {
     pub(crate) const fn about(self, about: About) -> Self {
         Self { about, ..self }
+    }
+
+    /// Returns the highest severity of the findings of this rule, if no pod can get a GPU of the node because of its fault.
+    pub fn highest_severity(&self) -> Severity {
+        match self.about {
+            About::Unavailable | About::ContainerRuntime if self.severity == Severity::Warning => Severity::Critical,
+            _ => self.severity,
+        }
     }
 
     /// Returns the name of DCGM's health code for the same fault, from `data/dcgm.tsv`.

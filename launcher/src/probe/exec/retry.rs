@@ -77,6 +77,9 @@ pub(crate) async fn exec(
             Err(_) if sent.load(Ordering::Relaxed) < input.len() => {
                 return Err(slow_upload(context, sent.load(Ordering::Relaxed), input.len(), attempt.elapsed()));
             }
+            Err(_) if !input.is_empty() => {
+                return Err(context.out_of_time("the upload of node-probe did not end"));
+            }
             Err(_) => {
                 context.note_process_stays("had not exited when the time of the call was over");
                 return Err(context.out_of_time("the probe did not finish"));

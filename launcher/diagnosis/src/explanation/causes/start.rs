@@ -597,12 +597,7 @@ fn behind_timeout<'a>(case: &'a Case<'_>, newest: &PodEvent) -> Option<&'a PodEv
     if !is_timeout_of_volumes(newest) {
         return None;
     }
-    let attached = case.events(&["SuccessfulAttachVolume"]).filter_map(|event| known_time(event.time)).max();
-    let is_over = |event: &&PodEvent| {
-        event.reason == "FailedAttachVolume" && attached.is_some_and(|time| known_time(event.time) < Some(time))
-    };
-    let mut others = case.events(&OF_VOLUME).filter(|event| !is_history(case, event) && !is_timeout_of_volumes(event));
-    others.find(|event| !is_over(event))
+    case.events(&OF_VOLUME).find(|event| !is_history(case, event) && !is_timeout_of_volumes(event))
 }
 
 /// Returns whether an event reports that the kubelet waited for volumes, without the reason.

@@ -10,6 +10,7 @@ use crate::input::layers::{Layer, things};
 use crate::input::node::Node;
 use crate::input::stack::pods;
 use crate::rule::{Draft, OPERATOR_DOC, PLUGIN_DOC, Unread, rules};
+use syringe_core::facts::kubelet::RegisteredDevices;
 use syringe_core::facts::kubernetes::node::{Component, NvidiaContainer};
 use syringe_core::gpu_names::count_without_shares;
 use syringe_core::section_name::SectionName;
@@ -119,18 +120,13 @@ fn counts(node: &Node<'_>) -> Vec<String> {
     lines
 }
 
-/// Returns whether this is the resource of whole GPUs, or that of their shares if they have a name of their own.
-fn is_whole_or_shared(resource: &str) -> bool {
-    [GPU, "nvidia.com/gpu.shared"].contains(&resource)
-}
-
 /// Returns an entry if the capacity of the node includes GPUs, but no plugin has registered GPUs.
 pub(super) fn unread(node: &Node<'_>) -> Vec<Unread> {
     let cluster = node.kubernetes;
     // A DRA driver registers no devices.
     let capacity = cluster.gpu_capacity.filter(|capacity| *capacity > 0 && cluster.gpu_dra != Some(true));
     let none = things(node, Layer::Registered).is_some()
-        && node.kubelet().is_some_and(|kubelet| !kubelet.registered.iter().any(|of| is_whole_or_shared(&of.resource)));
+        && node.kubelet().is_some_and(|kubelet| !kubelet.registered.iter().any(RegisteredDevices::are_whole_gpus));
     let shares = node.offers_other_resources() || !pods::is_settled(node);
     let why = capacity.filter(|_| none && !shares).map(|capacity| {
         format!("the capacity of {GPU} is {capacity}, but the kubelet's checkpoint lists no such device")

@@ -105,15 +105,14 @@ fn memory(node: &Node<'_>) -> Option<Draft> {
 
 /// Returns whether the kernel killed a process of a service of the node.
 fn is_of_service(event: &KernelEvent) -> bool {
-    let group = event.details.get("task_memcg").map(String::as_str).unwrap_or_default();
+    let group = event.killed_cgroup().unwrap_or_default();
     let is_named = event.process.as_deref().is_some_and(|name| SERVICES.contains(&name)) && !group.contains("kubepods");
     is_named || OF_SERVICES.iter().any(|start| group.starts_with(start))
 }
 
 /// Returns a line with the control groups of the processes that the kernel killed.
 fn groups(kills: &[&KernelEvent]) -> Option<String> {
-    let groups: BTreeSet<String> =
-        kills.iter().filter_map(|event| event.details.get("task_memcg")).map(|group| evidence::data(group)).collect();
+    let groups: BTreeSet<String> = kills.iter().filter_map(|event| event.killed_cgroup()).map(evidence::data).collect();
     let groups: Vec<String> = groups.into_iter().collect();
     (!groups.is_empty()).then(|| format!("control group: {}", evidence::some(&groups, NAMED)))
 }
@@ -162,10 +161,8 @@ fn pods_killed(node: &Node<'_>) -> Vec<Draft> {
     let allocations = node.kubelet().into_iter().flat_map(|kubelet| &kubelet.allocations);
     let uids: BTreeSet<&String> = allocations.map(|held| &held.pod_uid).filter(|uid| !uid.is_empty()).collect();
     let of_pod = |uid: &String| {
-        let is_of_it = |event: &&KernelEvent| {
-            let group = event.details.get("task_memcg").map(|group| group.replace('_', "-")).unwrap_or_default();
-            group.contains(uid.as_str()) && !is_of_whole_node(event) && event.boot_id.is_none()
-        };
+        let is_of_it =
+            |event: &&KernelEvent| event.is_kill_of_pod(uid) && !is_of_whole_node(event) && event.boot_id.is_none();
         let kills: Vec<&KernelEvent> = node.timeline.of_kind(Kind::OomKill).filter(is_of_it).collect();
         let mut draft = Draft::on_node(POD_KILLED).with_events(kills.iter().copied());
         draft.scope.pod_uid = Some(uid.clone());

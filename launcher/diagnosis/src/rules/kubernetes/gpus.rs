@@ -16,7 +16,6 @@ use crate::messages::shapes;
 use crate::messages::subjects;
 use crate::rule::{DEBUG_DOC, Draft, MIG_DOC, PLUGIN_DOC, rules};
 use syringe_core::classification::{ActionCode, Severity};
-use syringe_core::facts::kubelet::RegisteredDevices;
 use syringe_core::facts::kubernetes::node::{Component, NvidiaPod};
 use syringe_core::gpu_names::{count_without_shares, without_share};
 use syringe_core::report::{Problem, Source};
@@ -190,8 +189,9 @@ fn has_mig(node: &Node<'_>) -> bool {
 fn offers_shares(node: &Node<'_>, capacity: u32) -> bool {
     let listed = u32::try_from(node.answering().count()).unwrap_or(u32::MAX);
     // With renamed resources, the plugin advertises the shares as another resource.
-    let whole = |one: &&RegisteredDevices| matches!(one.resource.as_str(), "nvidia.com/gpu" | "nvidia.com/gpu.shared");
-    let Some(registered) = node.kubelet().and_then(|kubelet| kubelet.registered.iter().find(whole)) else {
+    let Some(registered) =
+        node.kubelet().and_then(|kubelet| kubelet.registered.iter().find(|one| one.are_whole_gpus()))
+    else {
         return false;
     };
     let count = count_without_shares(&registered.devices);

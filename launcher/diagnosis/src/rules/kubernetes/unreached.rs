@@ -370,21 +370,19 @@ fn repeated(node: &Node<'_>) -> impl Iterator<Item = Draft> {
 /// A warning about a Ready node is ignored if it is older than this.
 const NOTICED_FOR: SignedDuration = SignedDuration::from_hours(6);
 
-/// Reasons of warnings that the kubelet writes at each start, whatever the state of the node, and of changes of the
-/// node.
-const OF_STARTS: [&str; 7] = [
+/// Reasons of warnings that say nothing: the kubelet writes them at each start, and the condition Ready shows whether the
+/// node is Ready.
+const SAY_NOTHING: [&str; 6] = [
     "Starting",
     "InvalidDiskCapacity",
-    "Rebooted",
     "NodeNotReady",
     "CgroupV1",
     "CheckLimitsForResolvConf",
     "PossibleMemoryBackedVolumesOnDisk",
 ];
 
-/// Reasons of warnings that are no evidence: the condition Ready shows that the node is not Ready, and the others come
-/// with each start of a kubelet.
-const SAY_NOTHING: [&str; 3] = ["NodeNotReady", "Starting", "CgroupV1"];
+/// Reason of the event about a boot. It is evidence only about a node that is not Ready.
+const BOOT_EVENT: &str = "Rebooted";
 
 /// Reasons of warnings about a fault of the node that ends or stops programs.
 const GRAVE: [&str; 5] =
@@ -415,9 +413,13 @@ fn is_about(event: &PodWarning, rule: Rule) -> bool {
     words.is_some_and(|words| words.iter().any(|word| reason.contains(word)))
 }
 
+fn says_nothing(event: &PodWarning) -> bool {
+    SAY_NOTHING.contains(&event.reason.as_str())
+}
+
 /// Returns whether a warning about a Ready node is shown.
 fn is_noticed(node: &Node<'_>, event: &PodWarning) -> bool {
-    is_younger(node, event, NOTICED_FOR) && !OF_STARTS.contains(&event.reason.as_str())
+    is_younger(node, event, NOTICED_FOR) && event.reason != BOOT_EVENT && !says_nothing(event)
 }
 
 /// Returns whether an event is younger than `period`, or has no known age.
@@ -686,7 +688,6 @@ fn machine_line(machine: &MachineFacts) -> String {
 fn warnings(node: &Node<'_>, is_shown: impl Fn(&PodWarning) -> bool) -> Vec<String> {
     let mut told: Vec<&str> = Vec::new();
     let mut lines = Vec::new();
-    let says_nothing = |event: &PodWarning| SAY_NOTHING.contains(&event.reason.as_str());
     let shown = node.kubernetes.warnings.iter().filter(|event| !says_nothing(event) && is_shown(event));
     for event in shown {
         if told.contains(&event.reason.as_str()) || lines.len() == NAMED {

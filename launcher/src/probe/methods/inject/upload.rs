@@ -18,16 +18,15 @@ pub(super) const DIRECTORY: &str = "/tmp";
 /// last, because containerd truncates the input of a command whose output closes early.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum UploadMethod {
-    /// `head | tar`: GNU tar reads until the end of its input, which version 4 of the protocol cannot signal.
-    BoundedTar,
-    /// Only `head`, if the image has no tar.
+    /// `head` with the length of the file, because version 4 of the protocol cannot signal the end of the input.
     Head,
-    /// Only `tar`, if the image has no head. This needs version 5 of the protocol.
+    /// `tar`, if the image has no head or no chmod. GNU tar reads until the end of its input, so this needs version 5 of the
+    /// protocol.
     Tar,
 }
 
 /// The upload methods in the order in which they are tried.
-pub(super) const METHODS: [UploadMethod; 3] = [UploadMethod::BoundedTar, UploadMethod::Head, UploadMethod::Tar];
+pub(super) const METHODS: [UploadMethod; 2] = [UploadMethod::Head, UploadMethod::Tar];
 
 /// Result of one upload.
 pub(super) enum UploadResult {
@@ -48,7 +47,6 @@ impl UploadMethod {
     pub(super) fn script(self, length: usize) -> String {
         let file = format!("{DIRECTORY}/{NAME}");
         match self {
-            Self::BoundedTar => format!("head -c {length} | tar -xmf - -C {DIRECTORY}; sha256sum {file}"),
             Self::Head => format!("head -c {length} > {file}; chmod 0700 {file}; sha256sum {file}"),
             Self::Tar => format!("tar -xmf - -C {DIRECTORY}; sha256sum {file}"),
         }
@@ -56,14 +54,13 @@ impl UploadMethod {
 
     pub(super) fn input(self, archive: &Archive) -> std::io::Result<Vec<u8>> {
         match self {
-            Self::BoundedTar | Self::Tar => archive.tar(),
+            Self::Tar => archive.tar(),
             Self::Head => archive.program(),
         }
     }
 
     pub(super) fn programs(self) -> &'static [&'static str] {
         match self {
-            Self::BoundedTar => &["tar", "head"],
             Self::Head => &["head", "chmod"],
             Self::Tar => &["tar"],
         }
@@ -183,7 +180,7 @@ mod tests {
         let sha256 = "a".repeat(64);
         let output =
             ExecOutput { stdout: stdout.into(), stderr: stderr.into(), ended: ExecEnd::Exit(0), half_close: true };
-        match upload_result(UploadMethod::BoundedTar, &output, &sha256) {
+        match upload_result(UploadMethod::Head, &output, &sha256) {
             Ok(UploadResult::Whole) => "whole".into(),
             Ok(UploadResult::Lacking(program)) => format!("lacks {program}"),
             Ok(UploadResult::Broken(why)) | Err(UploadError { why, .. }) => why,
@@ -193,12 +190,12 @@ mod tests {
     #[test]
     fn the_hash_decides_whatever_else_was_said() {
         let (good, bad) = ("a".repeat(64), "b".repeat(64));
-        assert_eq!(judged(&format!("{good}  /tmp/node-probe\n"), "tar: short read"), "whole");
+        assert_eq!(judged(&format!("{good}  /tmp/node-probe\n"), "head: a note"), "whole");
         assert!(judged(&format!("{bad}  /tmp/node-probe\n"), "").contains("SHA-256"));
-        assert_eq!(judged("", "sh: tar: not found\n"), "lacks tar");
+        assert_eq!(judged("", "sh: chmod: not found\n"), "lacks chmod");
         assert_eq!(judged("", "sh: 1: head: not found\nsha256sum: no file\n"), "lacks head");
-        assert_eq!(judged("", "bash: line 1: tar: command not found\n"), "lacks tar");
-        assert!(judged("", "tar: can't open 'node-probe': Read-only file system\n").contains("read-only"));
+        assert_eq!(judged("", "bash: line 1: head: command not found\n"), "lacks head");
+        assert!(judged("", "sh: can't create /tmp/node-probe: Read-only file system\n").contains("read-only"));
         assert!(judged("", "sh: sha256sum: not found\n").contains("no sha256sum"));
     }
 }

@@ -84,8 +84,7 @@ fn faults_of_withheld(node: &Node<'_>, drafts: &[Draft]) -> Option<Vec<usize>> {
 fn withheld<'a>(node: &'a Node<'_>) -> Option<(Vec<&'a Gpu>, &'static str)> {
     let kubelet =
         node.report.sections.kubelet.as_ref().filter(|section| section.status == Status::Ok)?.data.as_ref()?;
-    let whole = ["nvidia.com/gpu", "nvidia.com/gpu.shared"];
-    let mut registered = kubelet.registered.iter().filter(|one| whole.contains(&one.resource.as_str()));
+    let mut registered = kubelet.registered.iter().filter(|one| one.are_whole_gpus());
     let offered = Allocation { devices: registered.next()?.devices.clone(), ..Allocation::default() };
     let missing: Vec<&Gpu> = node
         .answering()

@@ -136,7 +136,7 @@ pub(super) fn assert_one_answer(name: &str, diagnosis: &Diagnosis) {
             let has_step = match code {
                 ActionCode::UpdateSoftware | ActionCode::RestartPod => true,
                 ActionCode::CheckCabling | ActionCode::CheckCooling => {
-                    says(&steps, &["check seating", "Check airflow"])
+                    says(&steps, &["check seating", "Check airflow", "operator of its host"])
                 }
                 // The operator of the host returns the GPU of a virtual machine.
                 ActionCode::ContactVendor => says(&steps, &["(RMA)", "operator of its host"]),

@@ -251,9 +251,9 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
             .must_not(["severity:warning", "inotify-limit-reached", "class:hardware"])
             .cluster(KubernetesFacts { gpu_plugin_in_cluster: Some(false), ..l40s_cluster() })
             .node(|| l40s(2).without_jobs().operating_system(UBUNTU).nvidia_stack(stack_with_many_watchers())),
-        warning("node-whose-plugin-was-deleted", "The only device plugin was deleted: the capacity is 0.")
+        critical("node-whose-plugin-was-deleted", "The only device plugin was deleted: the capacity is 0.")
             .must(finding("gpus-not-advertised").evidence(["a device plugin advertised GPUs on this node before"]))
-            .must_not(["severity:critical", "class:hardware"])
+            .must_not(["class:hardware"])
             .cluster(without_plugin_pods())
             .node(|| l40s(2).without_jobs().without_plugin()),
         healthy("node-whose-plugin-may-still-start", "Minutes after a boot, the capacity is 0. A plugin may start.")

@@ -77,4 +77,3 @@ impl RegisteredDevices {
         WHOLE_GPUS.contains(&self.resource.as_str())
     }
 }
-

@@ -34,7 +34,7 @@ pub(super) struct NodesOfChanges {
     pub(super) unknown: Vec<Unknown>,
 }
 
-/// Reads the node whose GPUs are not all allocatable, and the nodes of the changes. Adds the most severe finding about
+/// Reads the node whose GPUs are not all allocatable, the node that has room and is excluded, and the nodes of the changes. Adds the most severe finding about
 /// a node, and replaces changes that would use a faulty node or disturb a controller.
 pub(super) async fn check_changes(
     call: &CallContext,
@@ -46,6 +46,14 @@ pub(super) async fn check_changes(
         && let Some(worst) = nodes.worst(call, connection, node).await
     {
         unhealthy.push_str(&format!(": {} ({})", worst.title, worst.id));
+    }
+    // A node is often cordoned because of a fault.
+    if let Some((excluded, node)) = shortage.excluded.as_mut().zip(shortage.excluded_node.as_ref())
+        && let Some(worst) = nodes.worst(call, connection, node).await
+    {
+        excluded.push_str(&format!("; the node has a fault: {} ({})", worst.title, worst.id));
+        let action = worst.action.text.trim_end_matches('.');
+        shortage.changes.push(Change::from(format!("repair {node}, then let pods use it again: {action}")));
     }
     for change in &mut shortage.changes {
         let Some(check) = change.check.clone() else { continue };

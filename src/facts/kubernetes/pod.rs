@@ -207,6 +207,8 @@ pub struct CapacityShortage {
     /// The node that has enough of every resource and is excluded for the fewest reasons, with these reasons: `gpu-8
     /// has 4 nvidia.com/gpu free and is excluded: cordoned`. Only some reasons are checked.
     pub excluded: Option<String>,
+    /// This node.
+    pub excluded_node: Option<String>,
     /// Requested GPUs that a node has but does not offer: `1 of 4 nvidia.com/gpu of gpu-7 not allocatable`.
     pub unhealthy: Option<String>,
     /// The node of the first of these GPUs.

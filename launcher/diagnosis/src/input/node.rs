@@ -304,9 +304,12 @@ impl<'a> Node<'a> {
     }
 
     /// Returns whether the GPUs are for virtual machines: every GPU is bound to vfio-pci, or some GPUs are bound to
-    /// vfio-pci, the other GPUs to no driver, and the NVIDIA driver is not loaded.
+    /// vfio-pci, the other GPUs to no driver, and the NVIDIA driver is not loaded. A label can give the GPUs to containers.
     pub(crate) fn is_passed_through(&self) -> bool {
         let Some(host) = self.host() else { return false };
+        if self.kubernetes.labels.workload_config.as_deref() == Some("container") {
+            return false;
+        }
         let is_bound = |gpu: &PciGpu| gpu.driver.as_deref() == Some("vfio-pci");
         let is_for_machines = |gpu: &PciGpu| is_bound(gpu) || gpu.driver.is_none() && host.driver.loaded.is_none();
         host.pci_gpus.iter().any(is_bound) && host.pci_gpus.iter().all(is_for_machines)

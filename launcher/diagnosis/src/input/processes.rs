@@ -139,7 +139,21 @@ fn waits_for_file_server(node: &Node<'_>, task: &KernelEvent) -> bool {
 }
 
 /// Beginnings of the names of threads of file systems and disks.
-const OF_STORAGE: [&str; 9] = ["jbd2", "xfsaild", "xfs-", "btrfs-", "md0", "md1", "dmcrypt", "kdmflush", "dm_"];
+const OF_STORAGE: [&str; 13] = [
+    "jbd2",
+    "xfsaild",
+    "xfs-",
+    "btrfs-",
+    "md0",
+    "md1",
+    "dmcrypt",
+    "kdmflush",
+    "dm_",
+    "containerd",
+    "kubelet",
+    "crio",
+    "dockerd",
+];
 
 /// Tasks that the kernel reports as blocked within this time wait for the same thing.
 const TOGETHER: SignedDuration = SignedDuration::from_mins(2);

@@ -125,7 +125,7 @@ impl Nodes<'_> {
         let tied = selected
             .map(|most| format!("the largest node that its nodeSelector or affinity allows has {most}"))
             .or_else(|| self.tied_to());
-        let excluded = if tied.is_none() { self.excluded() } else { None };
+        let (excluded_node, excluded) = if tied.is_none() { self.excluded() } else { None }.unzip();
         let lacks_other = self.lacks_other();
         CapacityShortage {
             problem: match &repairable {
@@ -143,6 +143,7 @@ impl Nodes<'_> {
             fits_now: Some(self.fits_now()),
             has_room: self.has_room(),
             excluded,
+            excluded_node,
             unhealthy: self.unhealthy(),
             unhealthy_node: self.unhealthy_node(),
             all_excluded: self.open.is_empty(),
@@ -240,13 +241,14 @@ impl Nodes<'_> {
 
     /// Returns the node that has enough of every resource and is excluded for the fewest other reasons, with these
     /// reasons.
-    fn excluded(&self) -> Option<String> {
+    fn excluded(&self) -> Option<(String, String)> {
         let with_room =
             self.candidates.iter().filter(|candidate| self.fits(candidate) && !candidate.rejections.is_empty());
         let best = with_room.min_by_key(|candidate| (candidate.rejections.len(), &candidate.node))?;
         let free = self.scarce.iter().map(|resource| ((*resource).clone(), free(best, resource).free));
         let why: Vec<String> = best.rejections.iter().map(RejectionReason::text).collect();
-        Some(format!("{} has {} free and is excluded: {}", best.node, listed(free), why.join("; ")))
+        let text = format!("{} has {} free and is excluded: {}", best.node, listed(free), why.join("; "));
+        Some((best.node.clone(), text))
     }
 
     /// Returns whether a node has enough of every resource.

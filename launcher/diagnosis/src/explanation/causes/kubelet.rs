@@ -296,8 +296,9 @@ pub(crate) fn kept_by_a_sidecar(case: &Case<'_>) -> Option<Explanation> {
         names(&done)
     );
     let advice = format!(
-        "Delete the pod to free its GPUs. For the next pod, make {kept} a native sidecar (an init container with \
-         restartPolicy Always, Kubernetes 1.29 or newer), which ends with the program. Or let the program end {kept}."
+        "End {kept} in the pod (Istio: a POST to localhost:15020/quitquitquit), so that the pod completes and frees its GPUs. If the pod is deleted \
+         instead, a Job runs it again. For the next pod, make {kept} a native sidecar (an init container with restartPolicy \
+         Always, Kubernetes 1.29 or newer), which ends with the program."
     );
     let not_ready = pod.not_ready.as_ref().map(|why| format!("condition Ready: {why}"));
     let ended = ends.iter().map(|end| format!("container {} ended{at}: {}, exit code 0", end.container, end.reason));

@@ -182,14 +182,14 @@ fn only_warnings(case: &Case<'_>, reported: &[&PodEvent]) -> Explanation {
 /// Explains a pod or job that a controller does not start. `what`: the controller. `advice`: where to find the reason
 /// if no message contains it.
 pub(super) fn held_back(case: &Case<'_>, what: String, advice: &str) -> Explanation {
-    let reported = reported_beside(case, NO_MESSAGE);
-    let known = reported.iter().find_map(|event| phrases::known(Part::Scheduler, &event.message));
-    let mut quotes = quotes_of(&reported);
-    if quotes.is_empty() {
+    let mut reported = reported_beside(case, NO_MESSAGE);
+    if reported.is_empty() {
         // A queue reports its reason in an event of the type Normal.
-        let newest = case.events(&["Pending", "Inadmissible", "Evicted", "EvictedDueToPreempted", "Preempted"]).next();
-        quotes = quotes_of(&newest.into_iter().collect::<Vec<_>>());
+        reported
+            .extend(case.events(&["Pending", "Inadmissible", "Evicted", "EvictedDueToPreempted", "Preempted"]).next());
     }
+    let known = reported.iter().find_map(|event| phrases::known(Part::Scheduler, &event.message));
+    let quotes = quotes_of(&reported);
     let what = match (known, quotes.is_empty()) {
         (Some(known), _) => format!("{what}: {}; {}", known.what, quotes.join("; ")),
         (None, false) => format!("{what}; {}", quotes.join("; ")),

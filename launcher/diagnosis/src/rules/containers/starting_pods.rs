@@ -58,7 +58,8 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     let quoted = evidence::lines(quoted, NAMED);
     let reason = waiting.iter().find_map(|(_, why)| {
         let reading = shapes::read(why);
-        let phrase = phrases::known(Part::Start, why).map(|phrase| phrase.meaning(why));
+        let part = if is_of_volume(why) { Part::Volume } else { Part::Start };
+        let phrase = phrases::known(part, why).map(|phrase| phrase.meaning(why));
         Some(match (phrase, reading) {
             (Some(meaning), Some(reading)) => format!("{meaning} (\"{}\")", reading.words),
             (Some(meaning), None) => meaning,
@@ -73,10 +74,23 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
         draft.rule.about = About::Workload;
     }
     let known = waiting.iter().find_map(|(_, why)| Some(phrases::known(Part::Start, why)?.advice_for(why, "{node}")));
-    let (action, advice) =
-        (draft.action, [owners, known.into_iter().collect(), vec![draft.advice.clone()]].concat().join(" "));
+    // Pods without such volumes start.
+    let of_volumes = waiting.iter().all(|(_, why)| is_of_volume(why));
+    let own = if of_volumes { VOLUMES.to_owned() } else { draft.advice.clone() };
+    if of_volumes {
+        draft.rule.about = About::Workload;
+    }
+    let (action, advice) = (draft.action, [owners, known.into_iter().collect(), vec![own]].concat().join(" "));
     let draft = draft.with_action(action, advice);
     vec![draft.with_all_evidence(quoted)]
+}
+
+/// Action for pods that wait only for volumes.
+const VOLUMES: &str = "Check the pod of the CSI driver in the evidence on {node}: the kubelet mounts its volumes only when the driver is registered. Pods without \
+     such volumes start.";
+
+fn is_of_volume(why: &str) -> bool {
+    why.starts_with("FailedMount")
 }
 
 /// Moves pods that wait for the container runtime into the finding about the runtime that explains them.

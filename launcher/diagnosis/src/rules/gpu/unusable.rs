@@ -64,7 +64,7 @@ rules! {
             then, new programs cannot use {gpu}.",
         means "The GPU is in the drain state (nvidia-smi drain). NVML does not list it, and new programs cannot use it.",
         reads "inventory.draining, host.pci_gpus";
-    PASSTHROUGH: "gpu-passthrough" Warning Driver None, "GPU is passed through to virtual machines",
+    PASSTHROUGH: "gpu-passthrough" Critical Driver None, "GPU is passed through to virtual machines",
         None "No action: {gpu} is bound to vfio-pci. Containers cannot use GPUs of virtual machines.",
         means "The GPU is bound to vfio-pci for virtual machines. Containers of this node cannot use it.",
         reads "host.pci_gpus, kubernetes.labels";
@@ -85,6 +85,7 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
         needs_cold_start(node, draft);
         lacks_firmware(node, draft);
         lacks_confidential_processor(node, draft);
+        has_other_guest_driver(node, draft);
         of_virtual_machine(node, draft);
     }
     let works = node.inventory().is_some_and(|inventory| !inventory.gpus.is_empty());
@@ -294,11 +295,12 @@ fn is_other_card(node: &Node<'_>, device: &PciGpu) -> bool {
 fn passthrough(node: &Node<'_>, gpu: &Gpu) -> Draft {
     let draft = Draft::on_gpu(PASSTHROUGH, gpu).with_severity(Severity::Info).with_evidence("bound to vfio-pci");
     let workload = node.kubernetes.labels.workload_config.as_deref();
-    if workload != Some("container") || node.answering().next().is_none() {
+    if workload != Some("container") {
         return draft;
     }
+    let severity = if node.answering().next().is_none() { Severity::Critical } else { Severity::Warning };
     draft
-        .with_severity(Severity::Warning)
+        .with_severity(severity)
         .with_evidence("label nvidia.com/gpu.workload.config=container")
         .with_action(ActionCode::UpdateSoftware, REBIND)
 }
@@ -370,15 +372,38 @@ fn lacks_firmware(node: &Node<'_>, draft: &mut Draft) {
         .with_step_before(step);
 }
 
+/// Returns the kernel lines of this boot, including samples of the lines of the driver that were not recognized.
+fn driver_lines<'n>(node: &'n Node<'_>) -> impl Iterator<Item = &'n String> {
+    let unread = node.kernel_log().into_iter().flat_map(|log| &log.coverage).flat_map(|source| &source.unread_samples);
+    node.timeline.current().map(|event| &event.raw).chain(unread)
+}
+
+/// Words, in lower case, of the driver about a guest driver that the host of a vGPU does not support.
+const OTHER_GUEST: [&str; 2] = ["vgpu", "incompatible"];
+
+/// Replaces the reboot if the host of a vGPU does not support the driver of the guest.
+fn has_other_guest_driver(node: &Node<'_>, draft: &mut Draft) {
+    let is_of_guest = |line: &&String| {
+        let line = line.to_ascii_lowercase();
+        OTHER_GUEST.iter().all(|word| line.contains(word))
+    };
+    let Some(line) = driver_lines(node).find(is_of_guest).filter(|_| waits_for_reboot(draft)) else { return };
+    let reason =
+        Some(format!("the vGPU manager of the host does not support this driver (\"{}\")", evidence::reason(line)));
+    *draft = Draft { reason, ..draft.clone() }.with_action(
+        ActionCode::UpdateSoftware,
+        "Install the guest driver of the vGPU release that the host of {node} runs, or have the host updated: NVIDIA's vGPU software supports only \
+         certain versions together. A reboot does not change this.",
+    );
+}
+
 /// Words of the driver about a GPU in confidential-computing mode on a processor without this feature.
 const NO_CONFIDENTIAL_CPU: &str = "CPU does not support confidential compute";
 
 /// Replaces the reboot if the GPU is in confidential-computing mode on an unsuitable processor. The mode persists over
 /// reboots.
 fn lacks_confidential_processor(node: &Node<'_>, draft: &mut Draft) {
-    let unread = node.kernel_log().into_iter().flat_map(|log| &log.coverage).flat_map(|source| &source.unread_samples);
-    let lines = node.timeline.current().map(|event| &event.raw).chain(unread);
-    let mut lines = lines.filter(|line| line.contains(NO_CONFIDENTIAL_CPU)).peekable();
+    let mut lines = driver_lines(node).filter(|line| line.contains(NO_CONFIDENTIAL_CPU)).peekable();
     if lines.peek().is_none() || !waits_for_reboot(draft) {
         return;
     }

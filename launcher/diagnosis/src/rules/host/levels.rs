@@ -44,6 +44,11 @@ rules! {
             processes next.",
         means "Less than one percent of the memory of the node is available.",
         reads "host.memory_available_bytes, host.memory_total_bytes", in_plan WorkContinues, depth 1, fault OutOfMemory;
+    HUGE_PAGES: "hugepages-reserve-memory" Warning Application None, "Unused huge pages reserve much of the memory of the node",
+        FixLimits "Reduce the number of huge pages of {node} (vm.nr_hugepages, or hugepages= on the kernel command line), or use them: other programs \
+            cannot use this memory.",
+        means "Huge pages that no program uses reserve at least a quarter of the memory, and at most a tenth of the memory is available.",
+        reads "host.hugepages, host.memory_available_bytes, host.memory_total_bytes", in_plan WorkContinues;
     SERVICE_KILLED: "node-service-killed" Warning Application None, "The kernel killed a service of the node because memory ran out",
         FixLimits "Check that the service in the evidence runs on {node}, find what used up the memory, and reserve memory for the services of the node \
             (systemReserved and kubeReserved of the kubelet).",
@@ -82,6 +87,7 @@ const OF_SERVICES: [&str; 3] = ["/system.slice/", "/init.scope", "/runtime.slice
 pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     let mut drafts: Vec<Draft> = memory(node)
         .into_iter()
+        .chain(huge_pages(node))
         .chain(service_killed(node))
         .chain(out_of_memory(node))
         .chain(pods_killed(node))
@@ -101,6 +107,23 @@ fn memory(node: &Node<'_>) -> Option<Draft> {
     let (all, left) = (host.memory_total_bytes?, host.memory_available_bytes?);
     let line = || format!("{} of {} are available", evidence::bytes(left), evidence::bytes(all));
     (left < all / 100).then(|| Draft::on_node(NO_MEMORY).with_evidence(line()))
+}
+
+/// Finds huge pages that are reserved and not used, while other programs lack memory.
+fn huge_pages(node: &Node<'_>) -> Option<Draft> {
+    let host = node.host()?;
+    let (all, left) = (host.memory_total_bytes?, host.memory_available_bytes?);
+    let unused = host.hugepages.iter().map(|pages| pages.free.saturating_mul(pages.size_kib).saturating_mul(1024));
+    let unused = unused.fold(0, u64::saturating_add);
+    let line = || {
+        format!(
+            "unused huge pages: {} of {}; {} are available to other programs",
+            evidence::bytes(unused),
+            evidence::bytes(all),
+            evidence::bytes(left)
+        )
+    };
+    (unused >= all / 4 && left <= all / 10).then(|| Draft::on_node(HUGE_PAGES).with_evidence(line()))
 }
 
 /// Returns whether the kernel killed a process of a service of the node.

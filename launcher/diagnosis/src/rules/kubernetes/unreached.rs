@@ -111,9 +111,10 @@ rules! {
             it may delete. DiskPressure and evictions follow.",
         means "The kubelet's image clean-up failed repeatedly within six hours.",
         reads "kubernetes.warnings";
-    PRESSURE: "node-under-pressure" Warning Driver None, "The node is short of disk space, memory or process IDs",
+    PRESSURE: "node-under-pressure" Critical Driver None, "The node is short of disk space, memory or process IDs",
         FixLimits "On {node}, free the resource that the condition names. Until then, the kubelet evicts pods, deletes images and accepts few new pods.",
-        means "A pressure condition of the node is true: the kubelet evicts pods.",
+        means "A pressure condition of the node is true: the kubelet evicts pods. Critical while the taint of the condition keeps new pods off the \
+            node.",
         reads "kubernetes.conditions, host.levels.file_systems";
     CONDITION: "node-condition" Warning Driver None, "A condition of the node reports a problem",
         Watch "Check the problem that the condition reports on {node}. The log of the monitor that set the condition \
@@ -453,7 +454,13 @@ fn others(node: &Node<'_>) -> Vec<Draft> {
     let is_of_disk = pressure.iter().any(|condition| condition.name == "DiskPressure");
     let short = if is_of_disk { short_of_space(node) } else { Vec::new() };
     let is_of_memory = pressure.iter().all(|condition| condition.name == "MemoryPressure");
-    let pressure = of(PRESSURE, &pressure).map(|draft| draft.with_all_evidence(short));
+    let is_closed = pressure.iter().any(|condition| {
+        let taint =
+            format!("node.kubernetes.io/{}-pressure", condition.name.trim_end_matches("Pressure").to_lowercase());
+        node.kubernetes.taints.iter().any(|own| own.starts_with(&taint))
+    });
+    let severity = if is_closed { Severity::Critical } else { Severity::Warning };
+    let pressure = of(PRESSURE, &pressure).map(|draft| draft.with_severity(severity).with_all_evidence(short));
     let pressure = pressure.map(|draft| match is_of_memory {
         true => Draft { rule: draft.rule.fault(Fault::OutOfMemory).depth(2), ..draft },
         false => draft,
@@ -479,6 +486,16 @@ fn short_of_space(node: &Node<'_>) -> Vec<String> {
     all.iter().filter(is_short).take(NAMED).map(line).collect()
 }
 
+/// A container runtime that is restarted responds again within this time.
+const RESTARTING: SignedDuration = SignedDuration::from_mins(10);
+
+/// Returns whether the container runtime has not responded for some time: no pod starts or ends on the node.
+fn is_without_runtime(node: &Node<'_>, rule: Rule) -> bool {
+    let ready = node.kubernetes.conditions.iter().find(|condition| condition.name == "Ready");
+    let age = pods::time_of_api(node).zip(ready.and_then(|ready| ready.since)).map(|(now, at)| now.duration_since(at));
+    rule.id == RUNTIME_DOWN.id && age.is_some_and(|age| age > RESTARTING)
+}
+
 fn not_ready(node: &Node<'_>) -> Draft {
     let cluster = node.kubernetes;
     let (rule, taint) = cause(node);
@@ -490,6 +507,7 @@ fn not_ready(node: &Node<'_>) -> Draft {
     let severity = match () {
         () if joins || rule.id == LEAVING.id && processes::work(node).is_empty() => Severity::Info,
         () if reboot.is_some() => Severity::Warning,
+        () if is_without_runtime(node, rule) => Severity::Critical,
         // If a probe ran, the kubelet works again or never stopped.
         () if node.host().is_some() => Severity::Warning,
         () => Severity::Critical,

@@ -124,7 +124,7 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
         if let Some(topology) = node.topology_of(gpu) {
             drafts.extend(path(node, gpu, topology));
         }
-        drafts.extend(replays(node, gpu));
+        drafts.extend(replays(node, gpu).or_else(|| unlike_others(node, gpu)));
         drafts.extend(errors(node, gpu));
     }
     if have_equal_widths(node, &drafts) {
@@ -316,6 +316,12 @@ fn replays(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
         }
         (false, None) => None,
     }
+}
+
+/// Finds replays below the limit of a link that the other GPUs of the node do not have.
+fn unlike_others(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
+    let least = node.answering().count() > 1;
+    replays_unlike_others(node, gpu).filter(|_| least).map(|line| Draft::on_gpu(REPLAYS, gpu).with_evidence(line))
 }
 
 /// Returns a line about replays of this GPU if its count is much higher than on each other GPU of the node.

@@ -39,12 +39,12 @@ rules! {
         DrainAndReboot "Reboot {node} when its jobs have ended: after such a crash, the kernel can hang at any time.",
         means "The kernel reported a BUG or an Oops. The process that it hit was ended, and locks that it held remain locked.",
         reads "xid: kernel log lines";
-    PANIC: "kernel-panic" Warning Driver None, "The kernel of the node panicked",
+    PANIC: "kernel-panic" Critical Driver None, "The kernel of the node panicked",
         Watch "Find the cause in the lines before the panic, and in the crash dump of {node}. If it is in an NVIDIA module, update the \
             driver.",
         means "The kernel stopped the node within the last day. All work on the node was lost.",
         reads "xid: kernel log lines", in_plan WorkContinues;
-    MEMORY: "host-memory-error" Warning Hardware None, "Host memory has an error that it cannot correct",
+    MEMORY: "host-memory-error" Critical Hardware None, "Host memory has an error that it cannot correct",
         Watch "Find the memory module (DIMM) in the evidence or in the hardware log (BMC) of {node}. Drain {node} when its jobs have ended, and \
             replace the module: the kernel uses the damaged page again after the next boot. This is not a GPU fault.",
         means "The kernel found an uncorrectable error of host memory. It ends the process that uses the damaged page with SIGBUS.",
@@ -173,6 +173,12 @@ const FEW: &str = "such lines were too few to be a fault";
 const OVER: &str = "the device works again";
 const GUEST_CLOCK: &str = "a virtual machine uses a clock of its hypervisor";
 
+/// Name of the lines about a panic because of a machine check (`host_lines.tsv`).
+const PANIC_OF_HARDWARE: &str = "panic_hardware";
+
+const MACHINE_CHECK: &str = "Cordon {node}, and move its work to other nodes: the hardware stopped it, and will do so again. Read the hardware log (BMC) for \
+     the processor, memory module or board of the machine checks, and have this part replaced. This is not a GPU fault.";
+
 fn draft(rule: Rule, mut lines: Vec<Line<'_>>) -> Draft {
     lines.sort_by_key(|line| std::cmp::Reverse((line.severity, line.event.ordered_at())));
     let severity = lines.first().map_or(Severity::Info, |line| line.severity);
@@ -187,6 +193,10 @@ fn draft(rule: Rule, mut lines: Vec<Line<'_>>) -> Draft {
             .with_evidence(evidence::kernel_line(event))
     });
     let draft = if more > 0 { draft.with_evidence(format!("{more} more")) } else { draft };
+    let of_hardware = lines
+        .first()
+        .is_some_and(|line| host_lines::row_of(line.event).is_some_and(|row| row.name == PANIC_OF_HARDWARE));
+    let draft = if of_hardware { draft.with_action(ActionCode::Watch, MACHINE_CHECK) } else { draft };
     let reasons: BTreeSet<&str> = lines.iter().filter_map(|line| line.no_action).collect();
     match severity {
         Severity::Info if !reasons.is_empty() => {

@@ -3,6 +3,7 @@
 
 use jiff::SignedDuration;
 
+use crate::evidence;
 use crate::input::node::Node;
 use crate::rule::{DEBUG_DOC, Draft, rules};
 use crate::rules::log::host_lines::MEMORY;
@@ -53,6 +54,9 @@ fn on_gpu_of(node: &Node<'_>, draft: Draft, events: &[&KernelEvent]) -> Draft {
     Draft { scope, ..draft }.with_action(ActionCode::CheckCabling, LINK)
 }
 
+/// A module whose newest uncorrectable error is older than this may have been replaced.
+const WEEK: SignedDuration = SignedDuration::from_hours(7 * 24);
+
 /// Maximum time between the lines of one error record.
 const SAME_RECORD: SignedDuration = SignedDuration::from_secs(2);
 
@@ -71,7 +75,11 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     let (uncorrected_memory, checks): (Vec<_>, Vec<_>) =
         checks.into_iter().partition(|event| is(event, &["memory_uncorrected"]));
     if !uncorrected_memory.is_empty() {
-        let draft = Draft::on_node(MEMORY).with_events(uncorrected_memory.iter().copied());
+        let newest = uncorrected_memory.iter().max_by_key(|event| event.ordered_at());
+        let is_recent = node.age(newest.and_then(|event| event.last)).is_none_or(|age| age <= WEEK);
+        let severity = if is_recent { Severity::Critical } else { Severity::Warning };
+        let draft = Draft::on_node(MEMORY).with_severity(severity).with_events(uncorrected_memory.iter().copied());
+        let draft = draft.with_all_evidence(newest.map(|event| evidence::kernel_line(event)));
         // A damaged module stays in the node: the next boot uses its page again.
         let is_of_boot = uncorrected_memory.iter().any(|event| event.boot_id.is_none());
         drafts.push(if is_of_boot { draft } else { draft.aged_on_node(node, &uncorrected_memory) });

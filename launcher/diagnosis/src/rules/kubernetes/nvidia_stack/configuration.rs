@@ -15,6 +15,7 @@ use crate::rules::kubernetes::nvidia_stack::rules::{
 };
 use crate::rules::kubernetes::stack_log;
 use syringe_core::classification::{ActionCode, Severity};
+use syringe_core::facts::host::PciGpu;
 use syringe_core::facts::kubernetes::daemon_set::{DaemonSetFacts, DaemonSetRole};
 use syringe_core::facts::kubernetes::node::{Component, ContainerStateKind, NvidiaPod};
 use syringe_core::text::clean;
@@ -96,12 +97,51 @@ pub(super) fn driver_is_off(node: &Node<'_>, draft: &Draft) -> Option<Draft> {
     let value = labels.deploy.get("driver").filter(|value| *value != "true")?;
     let line =
         format!("label nvidia.com/gpu.deploy.driver={}: the operator installs no driver here", evidence::data(value));
-    Some(draft.clone().with_evidence(line))
+    Some(without_module(node, draft.clone().with_evidence(line)))
 }
 
 /// Action for a node pool of GKE without the automatic installation of the driver.
 const GKE_DRIVER: &str = "Apply GKE's DaemonSet nvidia-driver-installer for the image of {node}, or create the node pool again with gpu-driver-version=default: \
      GKE installs no driver on {node}, as its label says.";
+
+/// Replaces the action about a missing driver if no DaemonSet of the cluster installs drivers.
+pub(super) fn without_installer(node: &Node<'_>, draft: Draft) -> Draft {
+    let sets = node.kubernetes.daemon_sets.as_ref();
+    let none_installs = sets.is_some_and(|sets| sets.iter().all(|set| set.role != DaemonSetRole::GpuDriver));
+    if none_installs { without_module(node, draft) } else { draft }
+}
+
+/// Replaces the action about a driver that nobody installs on the node, if no module for the running kernel is there.
+fn without_module(node: &Node<'_>, draft: Draft) -> Draft {
+    let Some(host) = node.host().filter(|host| host.driver.module_on_disk.is_none()) else { return draft };
+    let kernel = node.report.kernel.as_deref().map(|kernel| format!(" {}", evidence::data(kernel))).unwrap_or_default();
+    let reason = match host.driver.library {
+        None => {
+            format!("neither a module for the running kernel{kernel} nor the libraries of the driver are on the node")
+        }
+        Some(_) => format!("no module for the running kernel{kernel} is on the node"),
+    };
+    let advice = format!(
+        "Install the NVIDIA driver for the kernel{kernel} on {{node}} (after an update of the kernel: build its module again, or boot the earlier \
+         kernel), or use a node image that contains the driver. No DaemonSet installs it on {{node}}."
+    );
+    Draft { reason: Some(reason), ..draft }.with_action(ActionCode::UpdateSoftware, advice)
+}
+
+/// Returns the finding about a missing driver if all GPUs are bound to vfio-pci, and a label gives them to containers.
+pub(super) fn bound_to_vfio(node: &Node<'_>, draft: &Draft) -> Option<Draft> {
+    let gpus = &node.host()?.pci_gpus;
+    let is_bound = |gpu: &PciGpu| gpu.driver.as_deref() == Some("vfio-pci");
+    let of_containers = node.kubernetes.labels.workload_config.as_deref() == Some("container");
+    (of_containers && !gpus.is_empty() && gpus.iter().all(is_bound)).then(|| {
+        let reason = "all GPUs are bound to vfio-pci, although the label nvidia.com/gpu.workload.config=container gives them to containers";
+        Draft { reason: Some(reason.to_owned()), ..draft.clone() }.with_action(
+            ActionCode::UpdateSoftware,
+            "Remove the setting that binds the GPUs of {node} to vfio-pci (kernel command line vfio-pci.ids=, /etc/modprobe.d, a vfio manager), \
+             then reboot {node}, so that the nvidia driver gets them. If the GPUs are meant for virtual machines, correct the label.",
+        )
+    })
+}
 
 /// Maximum number of DaemonSets in the evidence.
 const UNFIT: usize = 4;

@@ -28,6 +28,13 @@ const MIG_STATE: &str = "nvidia.com/mig.config.state";
 const WAITS_FOR_JOBS: &str = "wait-for-jobs-required";
 const MIG_PAUSED: &str = "paused-for-mig-change";
 
+/// Returns whether the log of the MIG manager has an error with a known repair.
+fn has_failed(node: &Node<'_>) -> bool {
+    let reason =
+        pods::of(node, Component::MigManager).next().and_then(|pod| stack_log::of_log(node, pod, "the MIG manager"));
+    reason.is_some_and(|reason| reason.action.is_some())
+}
+
 /// Finds a change of the MIG layout that failed, or does not finish.
 pub(super) fn mig_manager_stuck(node: &Node<'_>) -> Option<Draft> {
     if !node.stack.is_settled {
@@ -39,7 +46,9 @@ pub(super) fn mig_manager_stuck(node: &Node<'_>) -> Option<Draft> {
     let state = labels.mig_config_state.as_deref();
     let wedged = match state {
         Some("failed") => at_least(node, MIG_STATE).is_none_or(|age| age >= SignedDuration::from_mins(5)),
-        Some("pending" | "rebooting") => at_least(node, MIG_STATE).is_some_and(|age| age >= MIG_CHANGE),
+        Some("pending" | "rebooting") => {
+            has_failed(node) || at_least(node, MIG_STATE).is_some_and(|age| age >= MIG_CHANGE)
+        }
         _ => {
             let name = paused.first().map(|name| format!("nvidia.com/gpu.deploy.{name}"));
             name.and_then(|name| at_least(node, &name)).is_some_and(|age| age >= MIG_CHANGE)
@@ -90,6 +99,13 @@ pub(super) fn mig_manager_stuck(node: &Node<'_>) -> Option<Draft> {
     if draft.evidence.iter().any(|line| line.contains("not present")) {
         return Some(draft.with_action(ActionCode::UpdateSoftware, UNKNOWN_LAYOUT));
     }
+    let has_wrong_profile = |line: &String| {
+        let line = line.to_lowercase();
+        ["unsupported profile", "invalid profile", "profile not supported"].iter().any(|words| line.contains(words))
+    };
+    if draft.evidence.iter().any(has_wrong_profile) {
+        return Some(draft.with_action(ActionCode::UpdateSoftware, WRONG_PROFILE));
+    }
     // A reset that failed, or that the hypervisor does not allow, will fail again.
     if draft.evidence.iter().any(|line| line.to_lowercase().contains("error resetting")) {
         return Some(draft.with_action(ActionCode::DrainAndReboot, advice));
@@ -101,6 +117,9 @@ pub(super) fn mig_manager_stuck(node: &Node<'_>) -> Option<Draft> {
     let action = draft.action;
     Some(draft.with_action(action, advice))
 }
+
+const WRONG_PROFILE: &str = "Set the label nvidia.com/mig.config of {node} to a layout whose profiles its GPUs support (nvidia-smi mig -lgip lists them): the layout of \
+    the label has other profiles. To apply it again does not help.";
 
 const UNKNOWN_LAYOUT: &str = "Correct the name in the label nvidia.com/mig.config of {node}, or add a layout with this name to the ConfigMap of the MIG \
     manager: the ConfigMap does not have it. No drain is needed for this.";
@@ -139,7 +158,10 @@ pub(super) fn upgrade_stuck(node: &Node<'_>) -> Option<Draft> {
             evidence::times(u64::from(event.count)),
             evidence::reason(&event.message)
         ));
-        advice = format!("{DRAIN_REFUSED} {advice}");
+        let lower = event.message.to_lowercase();
+        let of_volume = ["emptydir", "local storage"].iter().any(|words| lower.contains(words));
+        let refused = if of_volume { DRAIN_OF_VOLUMES } else { DRAIN_REFUSED };
+        advice = format!("{refused} {advice}");
     }
     if let Some(failing_pod) = &pod {
         draft = draft.with_evidence(failing_pod.description());
@@ -174,8 +196,12 @@ pub(in crate::rules::kubernetes) const UPGRADE_FAILED: &str = "upgrade-failed";
 const RETRY: &str = " Then set the label nvidia.com/gpu-driver-upgrade-state of {node} to upgrade-required, so that the operator tries again.";
 
 /// Action for an upgrade whose drain fails.
-const DRAIN_REFUSED: &str = "The drain of {node} fails again and again: end the pod in the event, or change its PodDisruptionBudget so that it may be \
+const DRAIN_REFUSED: &str = "The drain of {node} fails: end the pod in the event, or change its PodDisruptionBudget so that it may be \
      evicted.";
+
+/// Action for an upgrade whose drain does not evict pods with an emptyDir.
+const DRAIN_OF_VOLUMES: &str = "The drain of {node} fails because a pod has an emptyDir volume, whose data a drain deletes: wait until the pod in the event has ended, or \
+     allow it (driver.upgradePolicy.drain.deleteEmptyDir). The old driver and running pods keep working.";
 
 /// Minimum number of failed drains at which an upgrade does not go on by itself.
 const DRAINS: u32 = 3;

@@ -181,6 +181,9 @@ fn installs_driver(broken: &Broken<'_>) -> bool {
 /// Returns the finding about a missing driver with the state of NVIDIA's stack.
 fn driver_absent(node: &Node<'_>, draft: Draft, broken: Option<&Broken<'_>>) -> Draft {
     let unexplained = draft.rule.about == About::DriverAbsent;
+    if let Some(bound) = configuration::bound_to_vfio(node, &draft).filter(|_| unexplained) {
+        return bound;
+    }
     if let Some(of_stack) = configuration::not_deployed(node, &draft.evidence).filter(|_| unexplained) {
         return of_stack.with_severity(draft.severity);
     }
@@ -193,7 +196,8 @@ fn driver_absent(node: &Node<'_>, draft: Draft, broken: Option<&Broken<'_>>) -> 
         && !node.kubernetes.nvidia_pods.iter().flatten().any(|pod| pod.component == Component::Driver)
     {
         let draft = draft.with_all_evidence(configuration::unfit(node, |set| set.role == DaemonSetRole::GpuDriver));
-        return configuration::refused(node, &draft, |set| set.role == DaemonSetRole::GpuDriver).unwrap_or(draft);
+        let refused = configuration::refused(node, &draft, |set| set.role == DaemonSetRole::GpuDriver);
+        return refused.unwrap_or_else(|| configuration::without_installer(node, draft));
     }
     let Some(broken) = broken else {
         return draft;

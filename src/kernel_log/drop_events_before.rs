@@ -49,6 +49,9 @@ fn is_state(event: &KernelEvent) -> bool {
     });
     let of_driver = event.kind == Kind::Uvm && event.sub_code.as_deref() == Some("fatal");
     let of_host = host_lines::row_of(event).is_some_and(|row| row.lasts == Lasts::UntilBoot);
+    // A damaged memory module stays in the node.
+    let of_module =
+        event.kind == Kind::Mce && event.sub_code.as_deref().is_some_and(|sub| sub.starts_with("memory_uncorrected"));
     let lasting = matches!(
         event.kind,
         Kind::OffBus
@@ -65,7 +68,8 @@ fn is_state(event: &KernelEvent) -> bool {
     );
     let permanent = event.code.filter(|_| event.kind == Kind::Xid).and_then(catalogue::xid);
     let permanent = permanent.is_some_and(|entry| entry.ageing == Ageing::Permanent);
-    permanent || event.boot_id.is_none() && (grave || lasting || of_driver || of_host || is_state_of_bus(event))
+    let lasts = grave || lasting || of_driver || of_host || of_module || is_state_of_bus(event);
+    permanent || event.boot_id.is_none() && lasts
 }
 
 /// Returns whether a PCIe line describes a fault of a port: until the link is restored, no device below the port

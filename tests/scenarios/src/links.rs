@@ -482,7 +482,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
                 let line = "EDAC MC0: 1 CE memory read error on CPU_SrcID#0_MC#0_Chan#1_DIMM#0 (channel:1 slot:0 page:0x1d5c3a offset:0x640 grain:32 syndrome:0x0)";
                 l40s(2).kernel_line(ago(days(7)), line)
             }),
-        warning("memory-module-uncorrected", "An uncorrectable error of a memory module ended a process: one finding with all lines.")
+        critical("memory-module-uncorrected", "An uncorrectable error of a memory module ended a process: one finding with all lines.")
             .must(finding("host-memory-error").evidence(["CPU_SrcID#1_MC#3_Chan#0_DIMM#0", "Sending SIGBUS"]))
             .must_not(["machine-check"])
             .node(|| {

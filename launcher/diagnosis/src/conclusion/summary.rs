@@ -102,9 +102,12 @@ const FACT: usize = 160;
 /// summary has the GPUs and the age already.
 fn first_fact(worst: &Concluded) -> Option<String> {
     let fact = worst.finding.evidence.first().filter(|_| worst.finding.reason.is_none())?;
-    let event = fact.find(EVENT).and_then(|at| fact.get(at..)?.split_once(": "));
+    let (before, fact) = fact.split_at(fact.find(EVENT).unwrap_or(0));
+    // The sentence has the GPU and the age already.
+    let meaning = if before.starts_with("GPU") { "" } else { before };
+    let event = fact.starts_with(EVENT).then(|| fact.split_once(": ")).flatten();
     let fact = event.map_or(fact.strip_prefix(&format!("{}: ", worst.place)).unwrap_or(fact), |(_, event)| event);
-    Some(clean(&fact.replacen(" (1 time)", "", 1), FACT))
+    Some(clean(&format!("{meaning}{}", fact.replacen(" (1 time)", "", 1)), FACT))
 }
 
 /// Start of a line of evidence about a kernel event: `kernel TIME: `.

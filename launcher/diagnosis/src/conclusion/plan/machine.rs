@@ -92,18 +92,20 @@ pub(super) fn adapt(node: &Node<'_>, drafts: &mut [Draft], plans: &mut [Plan]) {
 
 /// Replaces an inspection of the hardware: the user of a virtual machine cannot reach the hardware.
 fn of_virtual_machine(draft: &mut Draft) {
-    let part = match draft.action {
-        ActionCode::CheckCooling => "cooling",
-        ActionCode::CheckCabling if draft.names_gpu() => "slot, cables and power",
-        _ => return,
-    };
     if draft.severity == Severity::Info || draft.advice.starts_with("No ") {
         return;
     }
-    draft.advice = format!(
-        "Move the work off {{gpu}}, then stop and start {{node}}, so that it runs on another host. Let the operator of its host check \
-         the {part} of {{gpu}}."
-    );
+    draft.advice = match draft.action {
+        ActionCode::CheckCooling => {
+            "Move the work on {gpu} to another machine, and let the operator of the host of {node} check the cooling of {gpu}."
+        }
+        ActionCode::CheckCabling if draft.names_gpu() => {
+            "Move the work off {gpu}, then stop and start {node}, so that it runs on another host. Let the operator of its host check slot, \
+             cables and power of {gpu}."
+        }
+        _ => return,
+    }
+    .to_owned();
 }
 
 /// Returns whether the action of a draft would interfere with a repair by another system.

@@ -26,7 +26,7 @@ rules! {
             the next maintenance, reseat or replace the missing parts.",
         means "One socket has clearly less memory, or fewer CPUs, than another socket: the firmware has probably disabled a memory module or cores.",
         reads "host.levels.sockets, host.levels.cpus, inventory.virtualization_mode", in_plan WorkContinues;
-    CLOCK: "clock-not-synchronized" Warning Driver None, "No time service corrects the clock",
+    CLOCK: "clock-not-synchronized" Warning Driver None, "The clock of the node is not synchronized",
         Watch "Check the time service of {node} and its servers (chronyc tracking, timedatectl): certificates, leases and the order of log lines depend \
             on the clock.",
         means "The kernel reports that its clock was not corrected for hours. A hypervisor can keep the clock of a \

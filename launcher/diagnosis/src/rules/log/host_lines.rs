@@ -143,6 +143,7 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
                 let mut line = Line { severity: Severity::Info, no_action: None, event: event.fact, meaning };
                 match no_action(node, event.fact) {
                     Some(why) => line.no_action = Some(why),
+                    None if is_panic_of_hardware(event.fact) => line.severity = Severity::Critical,
                     None => line.severity = row.map_or(Severity::Info, |row| row.severity),
                 }
                 by_rule.entry(rule).or_default().push(line);
@@ -173,8 +174,10 @@ const FEW: &str = "such lines were too few to be a fault";
 const OVER: &str = "the device works again";
 const GUEST_CLOCK: &str = "a virtual machine uses a clock of its hypervisor";
 
-/// Name of the lines about a panic because of a machine check (`host_lines.tsv`).
-const PANIC_OF_HARDWARE: &str = "panic_hardware";
+/// Returns whether the kernel panicked because of a machine check.
+fn is_panic_of_hardware(event: &KernelEvent) -> bool {
+    event.sub_code.as_deref() == Some("panic") && event.raw.to_ascii_lowercase().contains("machine check")
+}
 
 const MACHINE_CHECK: &str = "Cordon {node}, and move its work to other nodes: the hardware stopped it, and will do so again. Read the hardware log (BMC) for \
      the processor, memory module or board of the machine checks, and have this part replaced. This is not a GPU fault.";
@@ -193,9 +196,7 @@ fn draft(rule: Rule, mut lines: Vec<Line<'_>>) -> Draft {
             .with_evidence(evidence::kernel_line(event))
     });
     let draft = if more > 0 { draft.with_evidence(format!("{more} more")) } else { draft };
-    let of_hardware = lines
-        .first()
-        .is_some_and(|line| host_lines::row_of(line.event).is_some_and(|row| row.name == PANIC_OF_HARDWARE));
+    let of_hardware = lines.first().is_some_and(|line| is_panic_of_hardware(line.event));
     let draft = if of_hardware { draft.with_action(ActionCode::Watch, MACHINE_CHECK) } else { draft };
     let reasons: BTreeSet<&str> = lines.iter().filter_map(|line| line.no_action).collect();
     match severity {

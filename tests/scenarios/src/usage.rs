@@ -6,10 +6,11 @@ use std::collections::BTreeMap;
 
 use jiff::SignedDuration;
 use syringe_core::facts::ecc::RecoveryAction;
+use syringe_core::facts::host::HugePages;
 use syringe_core::facts::inventory::{LicensableFeature, VgpuLicense};
 use syringe_core::facts::kubelet::Allocation;
 use syringe_core::facts::kubernetes::gpu_pod::{GpuContainer, GpuPod};
-use syringe_core::facts::kubernetes::node::Component;
+use syringe_core::facts::kubernetes::node::{Component, StartingPod};
 use syringe_core::pci::PciAddress;
 
 use crate::kubernetes::{failing, nvidia_pod};
@@ -167,6 +168,48 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
                 host.device_nodes.retain(|name| name != "nvidia1");
             })
         }),
+        warning_for_pods("job-that-waits-in-a-collective-operation", "All GPUs of a job are busy, draw little power, and use no memory bandwidth.")
+            .must(finding("job-may-wait").evidence(["GPUs 0-7", "no memory traffic"]))
+            .must_not(["job-waits-for-lost-gpu", "class:hardware"])
+            .node(|| {
+                let mut node = Node::of_base("healthy-h100-8");
+                for gpu in &mut data(&mut node.report.sections.telemetry).gpus {
+                    gpu.utilization.gpu_percent = Some(100);
+                    gpu.utilization.memory_percent = Some(0);
+                    gpu.power.draw_milliwatts = Some(131_000);
+                }
+                node
+            }),
+        healthy("job-with-one-gpu-that-waits", "One GPU of a job waits for a moment, and the others compute.")
+            .must_not(alarms_and(["job-may-wait"]))
+            .cluster(cluster_with_gpus("gpu-h100-9", 4))
+            .node(|| h100(4).load(2, |load| (load.gpu, load.memory, load.watts) = (100, 0, 131))),
+        warning("unused-huge-pages", "Huge pages that no program uses reserve most of the memory.")
+            .must(finding("hugepages-reserve-memory").evidence(["unused huge pages: "]))
+            .must_not(["class:hardware"])
+            .node(|| {
+                l40s(2).host(|host| {
+                    let all = host.memory_total_bytes.unwrap_or_default();
+                    host.hugepages = vec![HugePages { size_kib: 2048, total: all / 2 / (2 << 20), free: all / 2 / (2 << 20) }];
+                    host.memory_available_bytes = Some(all / 20);
+                })
+            }),
+        warning_for_pods("image-that-needs-a-newer-driver", "The hook of NVIDIA's runtime refuses an image.")
+            .must(finding("image-needs-newer-driver").evidence(["pod ml/serve-0", "cuda>=12.8"]))
+            .must_not(["pods-not-starting", "class:hardware"])
+            .cluster({
+                let refused = "nvidia-container-cli: requirement error: unsatisfied condition: cuda>=12.8, please update your driver";
+                let pod = StartingPod {
+                    namespace: "ml".to_owned(),
+                    name: "serve-0".to_owned(),
+                    since: Some(ago(minutes(50))),
+                    reason: text("RunContainerError"),
+                    message: text(refused),
+                    warning: None,
+                };
+                KubernetesFacts { starting_pods: Some(vec![pod]), ..cluster_with_gpus(NODE, 2) }
+            })
+            .node(|| l40s(2)),
         critical(
             "label-of-machines-on-a-container-node",
             "A label assigns the GPUs to virtual machines, but the driver of the host uses them.",

@@ -26,6 +26,8 @@ pub(crate) enum Layer {
     Nvml,
     /// GPUs and MIG devices that containers can use: the MIG devices of GPUs in MIG mode, and the other GPUs.
     Schedulable,
+    /// All GPUs and MIG devices that NVML lists.
+    Listed,
     /// Device files of GPUs: `/dev/nvidiaN`.
     DeviceFiles,
     /// Devices of the CDI specifications.
@@ -51,7 +53,7 @@ impl Layer {
     pub(crate) const fn listed_in(self) -> &'static str {
         match self {
             Self::Pci | Self::Switches => "on the PCI bus",
-            Self::Nvml | Self::Schedulable => "in NVML",
+            Self::Nvml | Self::Schedulable | Self::Listed => "in NVML",
             Self::DeviceFiles => "in /dev",
             Self::Cdi => "in the CDI specification",
             Self::Registered => "registered with the kubelet",
@@ -97,7 +99,7 @@ pub(crate) fn things(node: &Node<'_>, layer: Layer) -> Option<Vec<Thing>> {
     let read = match layer {
         Layer::Pci | Layer::DeviceFiles | Layer::Cdi | Layer::Present => is_whole(SectionName::Host) && of_node,
         Layer::Nvml | Layer::Needed => is_whole(SectionName::Inventory) && of_node,
-        Layer::Schedulable => is_whole(SectionName::Inventory) && is_whole(SectionName::Mig) && of_node,
+        Layer::Schedulable | Layer::Listed => is_whole(SectionName::Inventory) && is_whole(SectionName::Mig) && of_node,
         Layer::Registered | Layer::Allocated => {
             is_whole(SectionName::Kubelet) && node.kubelet().is_some_and(|kubelet| kubelet.source == "checkpoint")
         }
@@ -118,6 +120,10 @@ fn list(node: &Node<'_>, layer: Layer) -> Option<Vec<Thing>> {
         }
         Layer::Nvml => node.answering().map(|gpu| whole_gpu(node, gpu)).collect(),
         Layer::Schedulable => schedulable(node),
+        Layer::Listed => {
+            let whole = node.answering().map(|gpu| whole_gpu(node, gpu));
+            whole.chain(node.answering().flat_map(|gpu| mig_devices(node, gpu).unwrap_or_default())).collect()
+        }
         Layer::DeviceFiles => {
             let files = host?.device_nodes.iter().filter(|file| gpu_number(file).is_some());
             files.map(|file| Thing::named(format!("file {file}"), &format!("/dev/{file}"))).collect()
@@ -225,23 +231,22 @@ fn whole_gpu(node: &Node<'_>, gpu: &Gpu) -> Thing {
 }
 
 fn schedulable(node: &Node<'_>) -> Vec<Thing> {
-    let mut things = Vec::new();
-    for gpu in node.answering() {
-        let mig = node.mig_of(gpu).filter(|mig| mig.mode.is_some_and(|mode| mode.current));
-        match mig {
-            None => things.push(whole_gpu(node, gpu)),
-            // NVML's numbers of MIG devices have gaps, so only the UUID identifies a MIG device.
-            Some(mig) => {
-                things.extend(mig.devices.iter().filter_map(|device| device.uuid.as_ref()).map(|uuid| Thing {
-                    names: vec![format!("uuid {uuid}")],
-                    label: format!("{} of {}", data(uuid), gpu.label()),
-                    gpu: Some(gpu.clone()),
-                    proof: None,
-                }))
-            }
-        }
-    }
-    things
+    let of_gpu = |gpu: &Gpu| mig_devices(node, gpu).unwrap_or_else(|| vec![whole_gpu(node, gpu)]);
+    node.answering().flat_map(of_gpu).collect()
+}
+
+/// Returns the MIG devices of a GPU in MIG mode.
+fn mig_devices(node: &Node<'_>, gpu: &Gpu) -> Option<Vec<Thing>> {
+    let mig = node.mig_of(gpu).filter(|mig| mig.mode.is_some_and(|mode| mode.current))?;
+    // NVML's numbers of MIG devices have gaps, so only the UUID identifies a MIG device.
+    let uuids = mig.devices.iter().filter_map(|device| device.uuid.as_ref());
+    let thing = |uuid: &String| Thing {
+        names: vec![format!("uuid {uuid}")],
+        label: format!("{} of {}", data(uuid), gpu.label()),
+        gpu: Some(gpu.clone()),
+        proof: None,
+    };
+    Some(uuids.map(thing).collect())
 }
 
 fn of_kubelet<'k>(kubelet: &'k Kubelet, devices: impl Fn(&'k Kubelet) -> Vec<&'k String>) -> Vec<Thing> {

@@ -177,17 +177,22 @@ impl Nodes<'_> {
             });
             lost.collect::<Vec<_>>()
         };
-        let all: Vec<String> = self.candidates.iter().flat_map(of_node).take(MAX_NODES).collect();
+        let silent = |candidate: &&Candidate| candidate.offers.is_empty() && gpus().next().is_some();
+        let silent =
+            self.candidates.iter().filter(silent).map(|candidate| format!("{} offers no GPU resource", candidate.node));
+        let all: Vec<String> = self.candidates.iter().flat_map(of_node).chain(silent).take(MAX_NODES).collect();
         (!all.is_empty()).then(|| all.join(", "))
     }
 
-    /// Returns the first node that does not advertise all of its requested GPUs.
+    /// Returns the node of the first text of [`Self::unhealthy`].
     fn unhealthy_node(&self) -> Option<String> {
         let is_short = |candidate: &&Candidate| {
             let mut gpus = self.wanted.keys().filter(|resource| is_gpu_resource(resource));
             gpus.any(|resource| free(candidate, resource).allocatable < free(candidate, resource).capacity)
         };
-        self.candidates.iter().find(is_short).map(|candidate| candidate.node.clone())
+        let first = self.candidates.iter().find(is_short);
+        let first = first.or_else(|| self.candidates.iter().find(|candidate| candidate.offers.is_empty()));
+        first.map(|candidate| candidate.node.clone())
     }
 
     /// Returns the node that has enough GPUs free and lacks the fewest other resources, with these resources.
@@ -378,6 +383,11 @@ impl Nodes<'_> {
                 )
             }
             ([], _) => format!("add a node that advertises {resource}"),
+            // A GPU is no replacement for a network device or for huge pages.
+            _ if !is_gpu_resource(resource) => format!(
+                "check the device plugin of {resource} on the GPU nodes and the configuration of their machines (some instance types, subnets or \
+                 kernel settings are needed), or remove this request from the pod"
+            ),
             (others, _) => {
                 let general = format!(
                     "request a resource that the GPU nodes advertise ({}), or configure a node to advertise {resource}",

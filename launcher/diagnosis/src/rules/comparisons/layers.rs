@@ -118,7 +118,7 @@ const PAIRS: &[Pair] = &[
         place: "NVML",
     },
     Pair { from: Layer::Schedulable, to: Layer::Cdi, missing: NOT_IN_CDI, never_empty: false, place: "CDI" },
-    Pair { from: Layer::Cdi, to: Layer::Schedulable, missing: CDI_WITHOUT_GPU, never_empty: false, place: "NVML" },
+    Pair { from: Layer::Cdi, to: Layer::Listed, missing: CDI_WITHOUT_GPU, never_empty: false, place: "NVML" },
     Pair {
         from: Layer::Allocated,
         to: Layer::Registered,

@@ -24,6 +24,11 @@ rules! {
         means "The kubelet or the container runtime of the node cannot create the containers of a pod that was \
             scheduled to the node. Other pods that need the same part do not start, either.",
         reads "kubernetes.starting_pods", depth 3;
+    NEWER_DRIVER: "image-needs-newer-driver" Warning Driver None, "A pod does not start, because its image needs a newer driver",
+        UpdateSoftware "Use an image for the CUDA version of the driver of {node} (nvidia-smi shows it), update the driver, or start the pod on a node \
+            with a newer driver. Other pods are not affected.",
+        means "The container hook of NVIDIA refused the image of a pod: it requires a newer CUDA version than the driver supports.",
+        reads "kubernetes.starting_pods", about Workload;
 }
 
 /// Pods that have waited for less time than this may still start.
@@ -48,8 +53,9 @@ const WORDS_OF_RUNTIME: [&str; 5] = ["nvidia-container", "nvidia.com/", "cdi dev
 pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     let all = node.kubernetes.starting_pods.iter().flatten();
     let waiting: Vec<(&StartingPod, String)> = all.filter_map(|pod| Some((pod, refusal(node, pod)?))).collect();
+    let newer = newer_driver(node);
     if waiting.is_empty() {
-        return Vec::new();
+        return newer.into_iter().collect();
     }
     let quoted = waiting.iter().map(|(pod, why)| {
         let since = evidence::ago(now(node), pod.since).map(|age| format!(", since {age}")).unwrap_or_default();
@@ -82,7 +88,20 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     }
     let (action, advice) = (draft.action, [owners, known.into_iter().collect(), vec![own]].concat().join(" "));
     let draft = draft.with_action(action, advice);
-    vec![draft.with_all_evidence(quoted)]
+    std::iter::once(draft.with_all_evidence(quoted)).chain(newer).collect()
+}
+
+/// Returns the finding about pods whose images need a newer driver.
+fn newer_driver(node: &Node<'_>) -> Option<Draft> {
+    let refused = |pod: &StartingPod| {
+        let told = pod.message.iter().chain(pod.warning.as_ref().map(|event| &event.message));
+        let message =
+            told.into_iter().find(|text| phrases::known(Part::Start, text).is_some_and(Phrase::needs_newer_cuda))?;
+        let name = format!("{}/{}", evidence::name(&pod.namespace), evidence::name(&pod.name));
+        Some(format!("pod {name}: {}", clean_keeping_end(message, MESSAGE)))
+    };
+    let lines: Vec<String> = node.kubernetes.starting_pods.iter().flatten().filter_map(refused).take(NAMED).collect();
+    (!lines.is_empty()).then(|| Draft::on_node(NEWER_DRIVER).with_all_evidence(lines))
 }
 
 /// Action for pods that wait only for volumes.

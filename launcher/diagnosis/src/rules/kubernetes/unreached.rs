@@ -371,19 +371,13 @@ fn repeated(node: &Node<'_>) -> impl Iterator<Item = Draft> {
 /// A warning about a Ready node is ignored if it is older than this.
 const NOTICED_FOR: SignedDuration = SignedDuration::from_hours(6);
 
-/// Reasons of warnings that say nothing: the kubelet writes them at each start, and the condition Ready shows whether the
-/// node is Ready.
-const SAY_NOTHING: [&str; 6] = [
-    "Starting",
-    "InvalidDiskCapacity",
-    "NodeNotReady",
-    "CgroupV1",
-    "CheckLimitsForResolvConf",
-    "PossibleMemoryBackedVolumesOnDisk",
-];
+/// Reasons of warnings that are no evidence: the condition Ready shows that the node is not Ready, and the others come
+/// with each start of a kubelet.
+const SAY_NOTHING: [&str; 3] = ["NodeNotReady", "Starting", "CgroupV1"];
 
-/// Reason of the event about a boot. It is evidence only about a node that is not Ready.
-const BOOT_EVENT: &str = "Rebooted";
+/// Reasons of further warnings of a start. They can be evidence about a node that is not Ready.
+const OF_STARTS: [&str; 4] =
+    ["InvalidDiskCapacity", "Rebooted", "CheckLimitsForResolvConf", "PossibleMemoryBackedVolumesOnDisk"];
 
 /// Reasons of warnings about a fault of the node that ends or stops programs.
 const GRAVE: [&str; 5] =
@@ -420,7 +414,7 @@ fn says_nothing(event: &PodWarning) -> bool {
 
 /// Returns whether a warning about a Ready node is shown.
 fn is_noticed(node: &Node<'_>, event: &PodWarning) -> bool {
-    is_younger(node, event, NOTICED_FOR) && event.reason != BOOT_EVENT && !says_nothing(event)
+    is_younger(node, event, NOTICED_FOR) && !OF_STARTS.contains(&event.reason.as_str()) && !says_nothing(event)
 }
 
 /// Returns whether an event is younger than `period`, or has no known age.
@@ -460,7 +454,11 @@ fn others(node: &Node<'_>) -> Vec<Draft> {
         node.kubernetes.taints.iter().any(|own| own.starts_with(&taint))
     });
     let severity = if is_closed { Severity::Critical } else { Severity::Warning };
-    let pressure = of(PRESSURE, &pressure).map(|draft| draft.with_severity(severity).with_all_evidence(short));
+    let pressure = of(PRESSURE, &pressure).map(|draft| {
+        let what = short.first().map(|line| format!(" ({line})")).unwrap_or_default();
+        let reason = draft.reason.as_ref().map(|reason| format!("{reason}{what}"));
+        Draft { reason, ..draft }.with_severity(severity).with_all_evidence(short.iter().cloned())
+    });
     let pressure = pressure.map(|draft| match is_of_memory {
         true => Draft { rule: draft.rule.fault(Fault::OutOfMemory).depth(2), ..draft },
         false => draft,
@@ -471,19 +469,28 @@ fn others(node: &Node<'_>) -> Vec<Draft> {
 /// The kubelet evicts pods if less than this share of a file system is free (`imagefs.available`, by default).
 const LITTLE_PERCENT: u128 = 15;
 
-/// Returns the file systems of the node with little free space.
+/// The kubelet evicts pods below this percentage of free inodes.
+const LITTLE_INODES_PERCENT: u128 = 5;
+
+/// Returns the file systems of the node with little free space or few free inodes.
 fn short_of_space(node: &Node<'_>) -> Vec<String> {
     let levels = node.host().filter(|_| node.shows_files_of_node()).and_then(|host| host.levels.as_ref());
     let all = levels.map(|levels| levels.file_systems.as_slice()).unwrap_or_default();
     let is_short = |of: &&FileSystem| {
         !of.read_only && u128::from(of.available_bytes) * 100 < u128::from(of.total_bytes) * LITTLE_PERCENT
     };
+    let paths =
+        |of: &FileSystem| of.paths.iter().take(NAMED).map(|path| evidence::path(path)).collect::<Vec<_>>().join(", ");
     let line = |of: &FileSystem| {
-        let paths: Vec<String> = of.paths.iter().take(NAMED).map(|path| evidence::path(path)).collect();
         let (left, all) = (evidence::bytes(of.available_bytes), evidence::bytes(of.total_bytes));
-        format!("{}: {left} of {all} are free", paths.join(", "))
+        format!("{}: {left} of {all} are free", paths(of))
     };
-    all.iter().filter(is_short).take(NAMED).map(line).collect()
+    let without_inodes = all.iter().filter_map(|of| {
+        let (left, all) = of.inodes_free.zip(of.inodes)?;
+        let is_short = u128::from(left) * 100 < u128::from(all) * LITTLE_INODES_PERCENT;
+        (is_short && !of.read_only).then(|| format!("{}: {left} of {all} inodes are free", paths(of)))
+    });
+    all.iter().filter(is_short).map(line).chain(without_inodes).take(NAMED).collect()
 }
 
 /// A container runtime that is restarted responds again within this time.

@@ -54,8 +54,8 @@ fn on_gpu_of(node: &Node<'_>, draft: Draft, events: &[&KernelEvent]) -> Draft {
     Draft { scope, ..draft }.with_action(ActionCode::CheckCabling, LINK)
 }
 
-/// A module whose newest uncorrectable error is older than this may have been replaced.
-const WEEK: SignedDuration = SignedDuration::from_hours(7 * 24);
+/// If the newest uncorrectable error is older than this, work has run on the node since then.
+const RECENT: SignedDuration = SignedDuration::from_hours(24);
 
 /// Maximum time between the lines of one error record.
 const SAME_RECORD: SignedDuration = SignedDuration::from_secs(2);
@@ -76,7 +76,7 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
         checks.into_iter().partition(|event| is(event, &["memory_uncorrected"]));
     if !uncorrected_memory.is_empty() {
         let newest = uncorrected_memory.iter().max_by_key(|event| event.ordered_at());
-        let is_recent = node.age(newest.and_then(|event| event.last)).is_none_or(|age| age <= WEEK);
+        let is_recent = node.age(newest.and_then(|event| event.last)).is_none_or(|age| age <= RECENT);
         let severity = if is_recent { Severity::Critical } else { Severity::Warning };
         let draft = Draft::on_node(MEMORY).with_severity(severity).with_events(uncorrected_memory.iter().copied());
         let draft = draft.with_all_evidence(newest.map(|event| evidence::kernel_line(event)));

@@ -10,6 +10,7 @@ use crate::input::node::{Gpu, Node};
 use crate::input::platforms;
 use crate::input::stack::{plugin_service, pods};
 use crate::rule::Draft;
+use crate::rules::kubernetes::daemon_sets::NOT_READY;
 use crate::rules::kubernetes::nvidia_stack::rules::{
     DRA_UNREGISTERED, INOTIFY, NO_MIG_DEVICES, NOT_DEPLOYED, PLUGIN_UNFIT, RUNTIME_RESTARTED, TWO_PLUGINS,
 };
@@ -141,6 +142,32 @@ pub(super) fn bound_to_vfio(node: &Node<'_>, draft: &Draft) -> Option<Draft> {
              then reboot {node}, so that the nvidia driver gets them. If the GPUs are meant for virtual machines, correct the label.",
         )
     })
+}
+
+/// Moves the finding about a failing worker of node feature discovery into the finding about a device plugin whose labels the
+/// node does not have: without the worker, nobody sets these labels.
+pub(super) fn join_labellers(drafts: &mut Vec<Draft>) {
+    let needs_label = |draft: &Draft| {
+        draft.rule.id == PLUGIN_UNFIT.id
+            && draft
+                .evidence
+                .iter()
+                .any(|line| line.contains("requires the label nvidia.com/") || line.contains("pci-10de"))
+    };
+    let is_of_worker = |draft: &Draft| {
+        let words = draft.evidence.first().map(String::as_str).unwrap_or_default();
+        draft.rule.id == NOT_READY.id && LABELLERS.iter().any(|name| words.contains(name))
+    };
+    let Some(worker) = drafts.iter().position(is_of_worker) else { return };
+    let Some(plugin) = drafts.iter().position(needs_label) else { return };
+    let (lines, repair) = (drafts[worker].evidence.clone(), drafts[worker].advice.clone());
+    let draft = drafts[plugin].clone().with_all_evidence(lines);
+    let reason =
+        Some("its labels are missing, because the worker of node feature discovery on the node fails".to_owned());
+    let advice =
+        format!("Repair the worker of node feature discovery first, which sets the labels of {{node}}. {repair}");
+    drafts[plugin] = Draft { reason, ..draft }.with_action(ActionCode::UpdateSoftware, advice);
+    drafts.remove(worker);
 }
 
 /// Maximum number of DaemonSets in the evidence.

@@ -100,6 +100,7 @@ pub(super) fn refine(node: &Node<'_>, drafts: &mut Vec<Draft>) {
             if let Some(draft) = not_advertised {
                 *draft = linked::with_linked_pods(node, configuration::why_no_plugin(node, draft.clone()), None);
             }
+            configuration::join_labellers(drafts);
         }
     }
 }

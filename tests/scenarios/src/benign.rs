@@ -78,7 +78,8 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
                     node.xid(ago(hours(5)), gpu, 45, &format!("pid={}, name=python3", 33_001 + gpu), "Ch 00000010")
                 })
             }),
-        healthy("oom-kill", "The kernel killed a process because of memory use. The driver then closed its channels.")
+        warning("oom-kill", "The kernel killed a process because the node had no memory left. The driver then closed its channels.")
+            .must(finding("node-out-of-memory").evidence(["largest killed process: 'python3'"]))
             .must(finding("application-killed").gpu(0).evidence(["out-of-memory kill", "Xid 45"]))
             .must_not(["application-fault", "class:hardware"])
             .node(|| {
@@ -109,7 +110,8 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
                 );
                 h100(2).kernel_line(ago(minutes(32)), &kill)
             }),
-        healthy("oom-kill-and-fault", "One process was killed because of its memory use, another process failed.")
+        warning("oom-kill-and-fault", "One process was killed because of its memory use, another process failed.")
+            .must("node-out-of-memory")
             .must(finding("application-killed").gpu(0).evidence(["out-of-memory kill"]))
             .must(finding("application-fault").gpu(0).evidence(["Xid 31"]))
             .must_not(["class:hardware"])

@@ -81,7 +81,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
                 let handler = RuntimeHandler { runtime_type: None, ..nvidia(TOOLKIT) };
                 unregistered(containerd(CONFIG, 3, [handler]).drop_in("/etc/containerd/conf.d/99-nvidia.toml"))
             }),
-        warning_for_pods("runtime-with-its-old-configuration", "containerd started before the handler was written.")
+        critical_for_pods("runtime-with-its-old-configuration", "containerd started before the handler was written.")
             .must(finding("runtime-config-not-loaded").evidence([CONFIG, "containerd has been running since"]))
             .must_not(NOT_HARDWARE)
             .more()

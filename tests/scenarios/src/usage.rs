@@ -136,7 +136,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
                 });
             })
         }),
-        warning("plugin-label-false", "A label turns the device plugin off on the node, which still counts its GPUs.")
+        critical("plugin-label-false", "A label turns the device plugin off on the node, which still counts its GPUs.")
             .must(
                 finding("gpus-not-advertised")
                     .evidence(["capacity 4, allocatable 0", "gpu.deploy.device-plugin=false"]),

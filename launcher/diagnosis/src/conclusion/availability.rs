@@ -2,7 +2,7 @@
 
 use crate::input::node::Node;
 use crate::rule::{About, Draft};
-use syringe_core::classification::Severity;
+use syringe_core::classification::{ActionCode, Severity};
 
 /// Raises the findings whose faults take GPUs from pods. Different causes (a label, a device plugin, CDI, a container
 /// runtime) have one effect, so they get one severity. A finding below `warning` states that this is expected: the node
@@ -10,8 +10,10 @@ use syringe_core::classification::Severity;
 pub(crate) fn raise(node: &Node<'_>, drafts: &mut [Draft]) {
     most_gpus(node, drafts);
     if none_is_offered(node) && drafts.iter().all(|draft| draft.severity <= Severity::Warning) {
+        // If the action is to wait, for example for an upgrade, the loss is expected.
         let can_rise = |draft: &&mut Draft| {
-            draft.severity == Severity::Warning && draft.rule.highest_severity() > Severity::Warning
+            let is_cause = draft.rule.highest_severity() > Severity::Warning && draft.action != ActionCode::Watch;
+            draft.severity == Severity::Warning && is_cause
         };
         drafts.iter_mut().filter(can_rise).min_by_key(|draft| draft.rule.depth).into_iter().for_each(raise_warning);
     }
@@ -23,14 +25,14 @@ fn raise_warning(draft: &mut Draft) {
     }
 }
 
-/// Raises findings of one rule that keep at least half of the responding GPUs from pods.
+/// Raises findings of one rule that keep more than half of the responding GPUs from pods.
 fn most_gpus(node: &Node<'_>, drafts: &mut [Draft]) {
     let responding = node.answering().count();
     let is_of_gpu = |draft: &Draft| {
         draft.names_gpu() && draft.severity == Severity::Warning && draft.rule.about == About::Unavailable
     };
     let ids: Vec<&str> = drafts.iter().filter(|draft| is_of_gpu(draft)).map(|draft| draft.rule.id).collect();
-    let is_of_most = |id: &str| responding > 1 && ids.iter().filter(|own| **own == id).count() * 2 >= responding;
+    let is_of_most = |id: &str| responding > 1 && ids.iter().filter(|own| **own == id).count() * 2 > responding;
     drafts.iter_mut().filter(|draft| is_of_gpu(draft) && is_of_most(draft.rule.id)).for_each(raise_warning);
 }
 

@@ -24,6 +24,6 @@ pub(crate) const GROUPS: &[RuleGroup] = &[
     RuleGroup::new(compute_domain::RULES, compute_domain::check).with_unread(compute_domain::unread),
     RuleGroup::new(killed_pods::RULES, killed_pods::check),
     RuleGroup::new(unreached::RULES, unreached::check),
-    RuleGroup::new(notices::RULES, notices::check).with_refine(notices::refine),
+    RuleGroup::new(notices::RULES, notices::check).with_refine(|_, drafts| notices::refine(drafts)),
     RuleGroup::new(usage::RULES, usage::check).with_refine(usage::refine),
 ];

@@ -181,7 +181,7 @@ fn cordoned(node: &Node<'_>) -> Option<Draft> {
 }
 
 /// Keeps a node with a severe fault cordoned.
-pub(super) fn refine(_: &Node<'_>, drafts: &mut Vec<Draft>) {
+pub(super) fn refine(drafts: &mut [Draft]) {
     let is_faulty = drafts.iter().any(|draft| draft.severity >= Severity::Critical);
     if let Some(draft) = drafts.iter_mut().find(|draft| draft.rule.id == CORDONED.id).filter(|_| is_faulty) {
         draft.advice = "Leave {node} cordoned until the other findings are repaired.".to_owned();

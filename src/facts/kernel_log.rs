@@ -185,6 +185,12 @@ impl KernelEvent {
         Some(group)
     }
 
+    /// Returns the memory of the process that the kernel killed, without files.
+    pub fn resident_bytes(&self) -> Option<u64> {
+        let kib: u64 = self.details.get("anon_rss_kib")?.parse().ok()?;
+        kib.checked_mul(1024)
+    }
+
     /// Returns whether the kernel killed a process of the pod with this UID because memory ran out. The name of a control
     /// group has underscores in place of the hyphens of the UID.
     pub fn is_kill_of_pod(&self, uid: &str) -> bool {

@@ -217,8 +217,8 @@ pub struct CapacityShortage {
     pub all_excluded: bool,
     /// Whether each GPU node that the pod can use has enough GPUs free, and lacks another resource.
     pub has_enough_gpus: bool,
-    /// The largest free amount of the first insufficient resource: `no node that the pod can use has 8 nvidia.com/gpu free (most: 2
-    /// on gpu-7)`.
+    /// The largest free amount of the first insufficient resource: `no node that the pod can use has 8 nvidia.com/gpu
+    /// free (most: 2 on gpu-7)`.
     pub too_few: Option<String>,
     /// Number of requested GPUs that all GPU nodes have together.
     pub gpus_of_cluster: Option<u64>,

@@ -15,14 +15,12 @@ pub(crate) fn raise(node: &Node<'_>, drafts: &mut [Draft]) {
             let is_cause = draft.rule.highest_severity() > Severity::Warning && draft.action != ActionCode::Watch;
             draft.severity == Severity::Warning && is_cause
         };
-        drafts.iter_mut().filter(can_rise).min_by_key(|draft| draft.rule.depth).into_iter().for_each(raise_warning);
+        drafts.iter_mut().filter(can_rise).min_by_key(|draft| draft.rule.depth).into_iter().for_each(raise_to_highest);
     }
 }
 
-fn raise_warning(draft: &mut Draft) {
-    if draft.severity == Severity::Warning {
-        draft.severity = draft.rule.highest_severity();
-    }
+fn raise_to_highest(draft: &mut Draft) {
+    draft.severity = draft.rule.highest_severity();
 }
 
 /// Raises findings of one rule that keep more than half of the responding GPUs from pods.
@@ -33,7 +31,7 @@ fn most_gpus(node: &Node<'_>, drafts: &mut [Draft]) {
     };
     let ids: Vec<&str> = drafts.iter().filter(|draft| is_of_gpu(draft)).map(|draft| draft.rule.id).collect();
     let is_of_most = |id: &str| responding > 1 && ids.iter().filter(|own| **own == id).count() * 2 > responding;
-    drafts.iter_mut().filter(|draft| is_of_gpu(draft) && is_of_most(draft.rule.id)).for_each(raise_warning);
+    drafts.iter_mut().filter(|draft| is_of_gpu(draft) && is_of_most(draft.rule.id)).for_each(raise_to_highest);
 }
 
 /// Returns whether GPUs respond, and Kubernetes can allocate none of them.

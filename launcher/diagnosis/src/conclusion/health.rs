@@ -32,8 +32,7 @@ pub(crate) fn score(node: &Node<'_>, drafts: &[Draft], complete: bool) -> Health
         .filter(|gpu| !gpu.from_log || drafts.iter().any(|draft| draft.is_on(gpu)))
         .map(|gpu| of_gpu(node, gpu, drafts))
         .collect();
-    let is_of_gpu = |draft: &Draft| node.gpus.iter().any(|gpu| draft.is_on(gpu));
-    let on_node = drafts.iter().filter(|draft| draft.rule.about == About::Network || !is_of_gpu(draft));
+    let on_node = drafts.iter().filter(|draft| !node.gpus.iter().any(|gpu| is_of(draft, gpu)));
     let (deductions, worst) = deductions(on_node);
     let lost: u32 = deductions.iter().map(|deduction| deduction.points).sum();
     let base = gpus.iter().map(|gpu| gpu.score).min().unwrap_or(100);
@@ -54,10 +53,13 @@ pub(crate) fn score(node: &Node<'_>, drafts: &[Draft], complete: bool) -> Health
     Health { score, status: status(worst, certain).max(gpu_status), deductions, gpus }
 }
 
+/// Returns whether a finding is about this GPU. A network port next to a GPU is no fault of the GPU.
+fn is_of(draft: &Draft, gpu: &Gpu) -> bool {
+    draft.rule.about != About::Network && draft.is_on(gpu)
+}
+
 fn of_gpu(node: &Node<'_>, gpu: &Gpu, drafts: &[Draft]) -> GpuHealth {
-    // A network port next to a GPU is no fault of the GPU.
-    let own = drafts.iter().filter(|draft| draft.is_on(gpu) && draft.rule.about != About::Network);
-    let (deductions, worst) = deductions(own);
+    let (deductions, worst) = deductions(drafts.iter().filter(|draft| is_of(draft, gpu)));
     let lost: u32 = deductions.iter().map(|deduction| deduction.points).sum();
     GpuHealth {
         index: gpu.index,

@@ -64,10 +64,10 @@ pub(crate) fn out_of_memory(case: &Case<'_>) -> Option<Explanation> {
     let spec = ended.and_then(|end| case.pod.specs.iter().find(|spec| spec.name == end.container));
     let limit = spec.and_then(|spec| spec.memory_limit.as_deref());
     let shown = !case.unread && case.on_node.log_covers;
-    let largest = kills.iter().filter_map(|event| event.details.get("anon_rss_kib")?.parse::<u64>().ok()).max();
+    let largest = kills.iter().filter_map(|event| event.resident_bytes()).max();
     let total = case.report.and_then(|report| Section::data_of(&report.sections.host)?.memory_total_bytes);
     // A process without a limit that had much of the memory is the reason itself.
-    let own = largest.map(|kib| kib.saturating_mul(1024)).zip(total).filter(|(own, total)| *own >= total / LARGE_SHARE);
+    let own = largest.zip(total).filter(|(own, total)| *own >= total / LARGE_SHARE);
     let (cause, what, action) = match (whole_node, limit) {
         (true, None) if spec.is_some() && own.is_some() => (
             Cause::Application,

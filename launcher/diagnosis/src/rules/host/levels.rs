@@ -157,19 +157,13 @@ fn is_of_whole_node(event: &KernelEvent) -> bool {
     }
 }
 
-/// Returns the memory of a killed process without files.
-fn resident_bytes(event: &KernelEvent) -> Option<u64> {
-    let kib: u64 = event.details.get("anon_rss_kib")?.parse().ok()?;
-    kib.checked_mul(1024)
-}
-
 /// Finds processes that the kernel killed because the node had no memory left. A service that was killed has its own
 /// finding.
 fn out_of_memory(node: &Node<'_>) -> Option<Draft> {
     let of_node = |event: &&KernelEvent| is_of_whole_node(event) && !is_of_service(event);
     let kills: Vec<&KernelEvent> = node.timeline.of_kind(Kind::OomKill).filter(of_node).collect();
     let largest =
-        kills.iter().filter_map(|event| Some((resident_bytes(event)?, event))).max_by_key(|(bytes, _)| *bytes);
+        kills.iter().filter_map(|event| Some((event.resident_bytes()?, event))).max_by_key(|(bytes, _)| *bytes);
     let largest = largest.map(|(bytes, event)| {
         let name = event.process.as_deref().map(evidence::data).unwrap_or_default();
         format!("largest killed process: '{name}' with {}", evidence::bytes(bytes))

@@ -320,8 +320,7 @@ fn replays(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
 
 /// Finds replays below the limit of a link that the other GPUs of the node do not have.
 fn unlike_others(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
-    let least = node.answering().count() > 1;
-    replays_unlike_others(node, gpu).filter(|_| least).map(|line| Draft::on_gpu(REPLAYS, gpu).with_evidence(line))
+    replays_unlike_others(node, gpu).map(|line| Draft::on_gpu(REPLAYS, gpu).with_evidence(line))
 }
 
 /// Returns a line about replays of this GPU if its count is much higher than on each other GPU of the node.

@@ -28,13 +28,6 @@ const MIG_STATE: &str = "nvidia.com/mig.config.state";
 const WAITS_FOR_JOBS: &str = "wait-for-jobs-required";
 const MIG_PAUSED: &str = "paused-for-mig-change";
 
-/// Returns whether the log of the MIG manager has an error with a known repair.
-fn has_failed(node: &Node<'_>) -> bool {
-    let reason =
-        pods::of(node, Component::MigManager).next().and_then(|pod| stack_log::of_log(node, pod, "the MIG manager"));
-    reason.is_some_and(|reason| reason.action.is_some())
-}
-
 /// Finds a change of the MIG layout that failed, or does not finish.
 pub(super) fn mig_manager_stuck(node: &Node<'_>) -> Option<Draft> {
     if !node.stack.is_settled {
@@ -44,10 +37,13 @@ pub(super) fn mig_manager_stuck(node: &Node<'_>) -> Option<Draft> {
     let paused: Vec<&str> =
         labels.deploy.iter().filter(|(_, value)| *value == MIG_PAUSED).map(|(name, _)| name.as_str()).collect();
     let state = labels.mig_config_state.as_deref();
+    let manager = pods::of(node, Component::MigManager).next();
+    let failure = manager.and_then(|pod| stack_log::of_log(node, pod, "the MIG manager"));
+    let failure = failure.filter(|reason| reason.action.is_some());
     let wedged = match state {
         Some("failed") => at_least(node, MIG_STATE).is_none_or(|age| age >= SignedDuration::from_mins(5)),
         Some("pending" | "rebooting") => {
-            has_failed(node) || at_least(node, MIG_STATE).is_some_and(|age| age >= MIG_CHANGE)
+            failure.is_some() || at_least(node, MIG_STATE).is_some_and(|age| age >= MIG_CHANGE)
         }
         _ => {
             let name = paused.first().map(|name| format!("nvidia.com/gpu.deploy.{name}"));
@@ -82,13 +78,13 @@ pub(super) fn mig_manager_stuck(node: &Node<'_>) -> Option<Draft> {
         draft = draft.with_evidence(format!("the MIG mode of {names} changes only at a reset"));
         advice = format!("First reset {names} of {{node}} when it is drained. {advice}");
     }
-    if let Some(pod) = pods::of(node, Component::MigManager).next() {
+    if let Some(pod) = manager {
         advice.push_str(&format!(
             " Log: kubectl -n {} logs {}.",
             evidence::data(&pod.namespace),
             evidence::name(&pod.name)
         ));
-        if let Some(reason) = stack_log::of_log(node, pod, "the MIG manager").filter(|reason| reason.action.is_some()) {
+        if let Some(reason) = failure {
             // The cause must be repaired before the next attempt.
             if let Some((_, repair)) = reason.action.as_ref().filter(|(_, repair)| !repair.is_empty()) {
                 advice = format!("{repair} {advice}");

@@ -354,10 +354,15 @@ impl EventGroup {
         let Key { kind, code, pci, gpu_instance, compute_instance, sub_code, pid, process, boot: _ } = &*self.key;
         let count = self.times();
         let mut details = BTreeMap::new();
+        let mut reasons = BTreeSet::new();
         for (_, variant) in &self.variants {
             if let Some(Parsed::Event(line)) = line_parser::parse(&variant.text) {
+                reasons.extend(line.details.get("reason").cloned());
                 details.extend(line.details.into_iter().map(|(name, value)| (name.to_owned(), value)));
             }
+        }
+        if reasons.len() > 1 {
+            details.insert("reason".to_owned(), reasons.into_iter().collect::<Vec<_>>().join("; "));
         }
         if !self.locations.is_empty() {
             let locations: Vec<String> = self.locations.into_iter().collect();

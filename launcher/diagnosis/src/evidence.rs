@@ -269,7 +269,9 @@ pub(crate) fn event(event: &KernelEvent) -> String {
             None => "kernel".to_owned(),
         },
     };
-    let sub = event.sub_code.as_deref().filter(|sub| *sub != "kernel_crash");
+    // The lines of a graphics exception have a reason and no sub-code.
+    let reason = event.details.get("reason").map(String::as_str).filter(|_| event.kind == Kind::Xid);
+    let sub = event.sub_code.as_deref().filter(|sub| *sub != "kernel_crash").or(reason);
     let sub = sub.map(|sub| format!(" {}", data(sub))).unwrap_or_default();
     let process = match (event.pid, event.process.as_deref()) {
         (Some(pid), Some(name)) => format!(", pid {pid} '{}'", data(name)),

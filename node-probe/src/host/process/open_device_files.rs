@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use rustix::fs::{AtFlags, CWD, FileType, StatxFlags, statx};
 use rustix::io::Errno;
 
+use super::read_stat;
 use crate::paths::Paths;
 use crate::{bounded, files};
 
@@ -88,24 +89,26 @@ fn majors(proc: &Path) -> Vec<u32> {
     majors
 }
 
-/// Reads the descriptors of every process except this process.
+/// Reads the descriptors of every process except this process and its child processes, of which one calls NVML.
 pub(in crate::host) fn scan(paths: &Paths) -> io::Result<Holders> {
     let (proc, gpus) = (&paths.proc, Gpus::of(paths));
     let started = Instant::now();
     let pids = files::pids(proc)?;
+    let own = std::process::id();
+    let is_own_child = |pid: u32| read_stat(proc, pid).is_some_and(|stat| stat.parent == Some(own));
     let mut holders = Holders::default();
     for (done, &pid) in pids.iter().enumerate() {
         if started.elapsed() > TIME {
             holders.skipped = pids.len() - done;
             break;
         }
-        if pid == std::process::id() {
+        if pid == own {
             continue;
         }
         match minors(&proc.join(pid.to_string()).join("fd"), &gpus, started) {
             Ok((minors, complete)) => {
                 holders.skipped += usize::from(!complete);
-                if !minors.is_empty() {
+                if !minors.is_empty() && !is_own_child(pid) {
                     holders.held.insert(pid, minors);
                 }
             }
@@ -200,7 +203,11 @@ mod tests {
             .link("proc/700/fd/5", "/dev/nvidia1")
             .link("proc/700/fd/6", "/dev/nvidia0");
         tree.link("proc/800/fd/0", "/dev/null").folder("proc/900");
-        tree.link(&format!("proc/{}/fd/3", std::process::id()), "/dev/nvidia0");
+        let own = std::process::id();
+        tree.link(&format!("proc/{own}/fd/3"), "/dev/nvidia0");
+        // The child process that calls NVML, on a real driver.
+        tree.link("proc/901/fd/5", "/dev/nvidia0").file("proc/901/stat", format!("901 (exe) R {own} 1 1 0 -1 0 0"));
+        tree.file("proc/800/stat", "800 (x) S 1 1 1 0 -1 0 0");
         let holders = scan(&tree.paths()).expect("proc is there");
         assert_eq!(holders.held, BTreeMap::from([(700, BTreeSet::from([0, 1]))]));
         assert_eq!((holders.refused, holders.skipped), (0, 0));

@@ -72,12 +72,15 @@ pub(in crate::nvml) fn read(device: &Device<'_>, reader: &mut DeviceReader<'_>, 
     capacity(device, reader, gpu);
     gpu.platform = reader.call("nvmlDeviceGetPlatformInfo", &["platform"], || raw::platform_info(device)).map(|info| {
         let serial = String::from_utf8_lossy(&info.chassisSerialNumber).into_owned();
+        let chassis_serial = text(serial.trim_end_matches('\0'));
+        // Outside of a chassis, the driver returns 0 and 1 as positions.
+        let in_chassis = |number| place(number).filter(|_| chassis_serial.is_some());
         Platform {
-            chassis_serial: text(serial.trim_end_matches('\0')),
-            slot: place(info.slotNumber),
-            tray: place(info.trayIndex),
-            host_id: place(info.hostId),
+            slot: in_chassis(info.slotNumber),
+            tray: in_chassis(info.trayIndex),
+            host_id: in_chassis(info.hostId),
             module_id: place(info.moduleId),
+            chassis_serial,
         }
     });
 }

@@ -110,11 +110,29 @@ fn cut(text: &str, cap: usize) -> Cow<'_, str> {
 /// This is for text that has the reason at its end, such as errors of container runtimes: each layer adds its name before
 /// the error of the layer below. The end of the text gets two thirds of `cap`.
 pub fn clean_keeping_end(text: &str, cap: usize) -> String {
-    const GAP: &str = " … ";
     // Secrets are removed from the whole text, before the text is truncated.
-    let cleaned = clean(text, usize::MAX);
+    without_middle(clean(text, usize::MAX), cap)
+}
+
+/// Cleans `text` like [`clean_keeping_end`], but keeps its line breaks, because the form of a program's message is in its
+/// lines.
+///
+/// If a secret extends over several lines, the line breaks are lost.
+pub fn clean_lines_keeping_end(text: &str, cap: usize) -> String {
+    let whole = clean(text, usize::MAX);
+    let lines = text.lines().map(|line| clean(line, usize::MAX)).filter(|line| !line.is_empty());
+    let lines = lines.collect::<Vec<_>>().join("\n");
+    let marks = |text: &str| text.split_whitespace().collect::<String>();
+    // The label of a link definition can extend over several lines.
+    let lines = if marks(&lines) == marks(&whole) { lines.replace("]:", "] :") } else { whole };
+    without_middle(lines, cap)
+}
+
+/// Removes the middle of a clean text that is longer than `cap`.
+fn without_middle(cleaned: String, cap: usize) -> String {
+    const GAP: &str = " … ";
     let length = cleaned.chars().count();
-    let Some(room) = cap.checked_sub(GAP.chars().count()).filter(|room| *room > 1) else { return clean(text, cap) };
+    let Some(room) = cap.checked_sub(GAP.chars().count()).filter(|room| *room > 1) else { return clean(&cleaned, cap) };
     if length <= cap {
         return cleaned;
     }
@@ -127,7 +145,23 @@ pub fn clean_keeping_end(text: &str, cap: usize) -> String {
 mod tests {
     use proptest::prelude::*;
 
-    use super::{clean, clean_keeping_end, clean_keeping_lines, is_hidden, of_file};
+    use super::{clean, clean_keeping_end, clean_keeping_lines, clean_lines_keeping_end, is_hidden, of_file};
+
+    #[test]
+    fn a_message_keeps_its_lines_unless_a_secret_extends_over_them() {
+        let lines = |text| clean_lines_keeping_end(text, 200);
+        assert_eq!(
+            lines("Traceback:\r\n  File \"a.py\"\n\nKeyError: \u{1b}[31m'x'"),
+            "Traceback:\nFile \"a.py\"\nKeyError: [31m'x'"
+        );
+        assert_eq!(lines("[1]:\n  rank: 0"), "[1] :\nrank: 0");
+        let secret = "-----BEGIN PRIVATE KEY-----\nTr0ub4dorTr0ub4dor\n-----END PRIVATE KEY-----\nafter";
+        assert_eq!(lines(secret), clean(secret, 200));
+        let split = "password:\nTr0ub4dorTr0ub4dor";
+        assert!(!lines(split).contains("Tr0ub4dor"), "{}", lines(split));
+        assert_eq!(lines("[\nlog\n]: https://evil.example/x"), "[\nlog\n] : https://evil.example/x");
+        assert!(clean_lines_keeping_end(&"a b\n".repeat(99), 40).chars().count() <= 40);
+    }
 
     #[test]
     fn a_file_of_any_encoding_of_windows_has_its_text() {

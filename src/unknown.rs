@@ -7,6 +7,10 @@ use crate::section_name::SectionName;
 /// Beginning of the reason for data that an archive does not contain.
 pub const NOT_IN_ARCHIVE: &str = "it is not in the archive: ";
 
+/// Annotation of a Node object that was made from the report of node-probe, because the archive has no Node object. No
+/// conclusion about Kubernetes is drawn from such an object.
+pub const FROM_REPORT: &str = "gpu-syringe/from-report";
+
 /// Something that could not be read.
 #[facts(omit(Option))]
 pub struct Unknown {

@@ -10,7 +10,7 @@ use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
 use diagnosis::Rule;
-use diagnosis::catalogue_of_rules;
+use diagnosis::{catalogue_of_rules, explains_pods};
 use serde_json::Value;
 use syringe_core::classification::{Class, Severity};
 use syringe_core::facts::host::Host;
@@ -50,11 +50,12 @@ fn assert_current(name: &str, text: &str) {
 
 /// Returns the highest severity of a rule, with the condition for a higher one.
 fn severities(rule: &Rule) -> String {
-    match rule.highest_severity() {
-        highest if highest == rule.severity => severity(highest).to_owned(),
-        highest => {
-            format!("{}; {} if no pod can get a GPU of the node", severity(rule.severity), severity(highest))
-        }
+    let no_gpus = (rule.highest_severity() > rule.severity).then_some("no pod can get a GPU of the node");
+    let no_start = explains_pods(rule.id).then_some("a pod of the node cannot run because of it");
+    let conditions: Vec<&str> = no_gpus.into_iter().chain(no_start).collect();
+    match (rule.severity, conditions.as_slice()) {
+        (Severity::Warning, [_, ..]) => format!("warning; critical if {}", conditions.join(", or ")),
+        (other, _) => severity(other).to_owned(),
     }
 }
 

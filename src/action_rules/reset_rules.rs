@@ -202,7 +202,11 @@ fn processes(facts: &Report, gpu: &GpuInventory, _: ResetConditions, plan: &mut 
     } else {
         String::new()
     };
-    let why = format!("{} processes are on the GPU: {}{more}", in_the_way.len(), named.join(", "));
+    let counted = match in_the_way.len() {
+        1 => "1 process is".to_owned(),
+        count => format!("{count} processes are"),
+    };
+    let why = format!("{counted} on the GPU: {}{more}", named.join(", "));
     if stuck {
         plan.block("processes_stuck", format!("{why}; only a reboot stops a process in state D"), REBOOT);
     } else {

@@ -185,6 +185,14 @@ impl KernelEvent {
         Some(group)
     }
 
+    /// Returns whether the kernel killed a process because the whole node had no memory left, and not only a control
+    /// group. Without a constraint in the log, the text about the killed process decides.
+    pub fn is_kill_of_whole_node(&self) -> bool {
+        let is = |name: &str, value: &str| self.details.get(name).map(|own| own == value);
+        self.kind == KernelEventKind::OomKill
+            && is("constraint", "CONSTRAINT_NONE").or_else(|| is("scope", "host")).unwrap_or(false)
+    }
+
     /// Returns the memory of the process that the kernel killed, without files.
     pub fn resident_bytes(&self) -> Option<u64> {
         let kib: u64 = self.details.get("anon_rss_kib")?.parse().ok()?;

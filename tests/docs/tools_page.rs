@@ -169,7 +169,7 @@ const SHARED: [(&str, &str); 15] = [
     ),
     (
         "checked",
-        "the sections of the report that the verdict covers; `partly_checked` and `not_requested` contain the other sections",
+        "the sections of the report that the verdict covers; `partly_checked`, `not_requested` and `unknown` contain the others",
     ),
     ("unknown", "what could not be read, with the reason and the next step; it never counts as healthy"),
     ("not_checked", "what a single read cannot show"),

@@ -70,6 +70,7 @@ impl Fixture {
             let mut fixture = NodeFixture::from_facts(&name, report);
             // It is not known which GPUs Kubernetes can allocate.
             fixture.resources.values_mut().for_each(|(capacity, allocatable)| *allocatable = *capacity);
+            fixture.is_from_report = true;
             fixtures.push(fixture);
         }
         let mut others = Vec::new();

@@ -14,6 +14,7 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use node_probe::Outcome;
 use serde_json::json;
 use syringe_core::report::{Problem, Report};
+use syringe_core::unknown::FROM_REPORT;
 
 use crate::{advertised_gpus, node_object, stored_document};
 
@@ -102,6 +103,8 @@ pub struct NodeFixture {
     pub os_image: Option<String>,
     /// The time at which a label was written, by label, for `managedFields`.
     pub label_times: BTreeMap<String, Timestamp>,
+    /// Whether the node has the annotation of an object that was made from a report.
+    pub is_from_report: bool,
 }
 
 impl NodeFixture {
@@ -128,6 +131,7 @@ impl NodeFixture {
             log_files: BTreeMap::new(),
             os_image: None,
             label_times: BTreeMap::new(),
+            is_from_report: false,
         }
     }
 
@@ -184,6 +188,7 @@ impl NodeFixture {
             metadata: ObjectMeta {
                 name: Some(self.name.clone()),
                 labels: Some(all),
+                annotations: self.is_from_report.then(|| BTreeMap::from([(FROM_REPORT.to_owned(), String::new())])),
                 managed_fields: self.managed_fields(),
                 // The node was created long before the facts were read, so it does not count as a node that is joining.
                 creation_timestamp: Some(Time(now.checked_sub(SignedDuration::from_hours(30 * 24)).unwrap_or(now))),

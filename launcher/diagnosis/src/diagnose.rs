@@ -40,8 +40,8 @@ pub fn diagnose(report: &Report, kubernetes: &KubernetesFacts) -> Diagnosis {
     unknown.extend(
         no_probe.map(|why| Unknown::new("kubernetes", format!("no probe ran on the node: {}", clean(why, 240)))),
     );
-    let not_requested = unknown::unchecked_sections(&node);
-    let health = health::score(&node, &drafts, !undecided && not_requested.is_empty());
+    let all_checked = unknown::unchecked_sections(&node).is_empty();
+    let health = health::score(&node, &drafts, !undecided && all_checked);
     let plan = plan::make_plans(&node, &mut drafts);
     let mut concluded = merge::into_findings(drafts, &node.name);
     for Scope { pod, pod_uid, .. } in concluded.iter_mut().map(|concluded| &mut concluded.finding.scope) {
@@ -63,7 +63,7 @@ pub fn diagnose(report: &Report, kubernetes: &KubernetesFacts) -> Diagnosis {
         Severity::Critical => Verdict::Critical,
         Severity::Warning => Verdict::Warning,
         Severity::Info if undecided || nothing_read || no_gpu => Verdict::Unknown,
-        Severity::Info if !not_requested.is_empty() => Verdict::NoFaultFound,
+        Severity::Info if !all_checked => Verdict::NoFaultFound,
         Severity::Info => Verdict::Healthy,
     };
     let uids =
@@ -76,7 +76,7 @@ pub fn diagnose(report: &Report, kubernetes: &KubernetesFacts) -> Diagnosis {
         summary: summary::write(&node, verdict, &concluded, &faults),
         checked,
         partly_checked,
-        not_requested,
+        not_requested: unknown::not_requested(&node),
         plan,
         not_checked: not_checked::list(&node, &faults),
         unknown,

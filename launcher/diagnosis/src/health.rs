@@ -36,6 +36,12 @@ pub struct GpuHealth {
     pub score: u32,
     /// Status.
     pub status: HealthStatus,
+    /// Pods to which the GPU or a part of it is allocated, as `namespace/name`, or their UIDs if the names are unknown.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub pods: Vec<String>,
+    /// Number of pods left out of `pods`.
+    #[serde(skip_serializing_if = "syringe_core::facts::is_zero")]
+    pub pods_omitted: u32,
     /// Deductions.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub deductions: Vec<Deduction>,

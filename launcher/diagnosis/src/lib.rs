@@ -49,6 +49,7 @@ pub use diagnose::{diagnose, first_failing_pod};
 pub use evidence::event_name;
 pub use finding::{Action, Diagnosis, Finding, Plan, Scope, Verdict};
 pub use input::processes::{Stuck, stuck};
+pub use messages::phrases::explains_pods;
 pub use rule::Rule;
 pub use rules::catalogue_of_rules;
 pub use rules::kubernetes::named_logs::{logs_to_read, named_in};

@@ -17,6 +17,7 @@ use syringe_core::unknown::Unknown;
 
 use crate::node_reading::probe_summary::ProbeSummary;
 use crate::node_reading::read_node::NodeReading;
+use crate::terminal::table::counted;
 use kube_read::Connection;
 use kube_read::objects::gpu_requests::ResourceUse;
 use kube_read::objects::gpu_resource_names::Unit;
@@ -249,7 +250,10 @@ impl NodeDescription {
                 let whole = if parts.is_empty() { "" } else { " as a whole" };
                 format!("{allocated} of {total_gpus} GPUs allocated, {available} available{whole}{parts}. {seen}")
             }
-            None => format!("{total_gpus} GPUs; it is unknown how many are allocated. {seen}"),
+            None => format!(
+                "{}; it is unknown how many are allocated. {seen}",
+                counted(usize::try_from(*total_gpus).unwrap_or(usize::MAX), "GPU")
+            ),
         };
     }
 }

@@ -5,7 +5,6 @@ use diagnosis::finding::{Finding, Plan};
 use diagnosis::stack_stage::{StackStage, StageState};
 use syringe_core::facts::LostGpu;
 use syringe_core::nvml_codes;
-use syringe_core::section_name::SectionName;
 
 use crate::answer::node::NodeAnswer;
 use crate::answer::wire::variant_name::variant_name;
@@ -106,10 +105,7 @@ pub(crate) fn head<T>(answer: &NodeAnswer<T>) -> Page {
     for plan in plan {
         text.push_str(&plan_lines(plan));
     }
-    // A section that could not be read is in the list of unknown facts.
-    let has_failed =
-        |name: &SectionName| unknown.iter().any(|one| one.section.split(", ").any(|section| section == name.as_str()));
-    if !plan.is_empty() && !not_requested.iter().all(has_failed) {
+    if !plan.is_empty() && !not_requested.is_empty() {
         let node = &probe.node;
         text.push_str(&format!(
             "\nThe plan uses only these sections: {}. diagnose_gpu_node for {node} reads everything and returns the final plan.\n",

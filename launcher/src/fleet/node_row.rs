@@ -11,6 +11,7 @@ use syringe_core::facts::inventory::Inventory;
 use syringe_core::facts::telemetry::Telemetry;
 use syringe_core::facts::topology::Topology;
 use syringe_core::report::Section;
+use syringe_core::section_name::SectionName;
 
 use crate::answer::fleet::NodeFinding;
 use crate::node_reading::read_node::NodeReading;
@@ -89,6 +90,7 @@ pub(crate) fn from_reading(node: &k8s_openapi::api::core::v1::Node, read: NodeRe
         of_host(&host, &mut traits);
     }
     let hottest = telemetry.iter().flat_map(|all| &all.gpus).filter_map(|gpu| gpu.temperature.gpu_celsius).max();
+    let all_checked = diagnosis.checked.len() + diagnosis.partly_checked.len() == SectionName::ALL.len();
     let in_part = diagnosis.partly_checked.into_iter().map(|section| format!("{section} (in part)"));
     let checked = diagnosis.checked.into_iter().map(|section| section.to_string()).chain(in_part).collect();
     let serious = || diagnosis.findings.iter().filter(|finding| finding.severity > Severity::Info);
@@ -96,7 +98,7 @@ pub(crate) fn from_reading(node: &k8s_openapi::api::core::v1::Node, read: NodeRe
         node: node.name_any(),
         verdict: diagnosis.verdict,
         summary: diagnosis.summary,
-        checked_only: if diagnosis.not_requested.is_empty() { Vec::new() } else { checked },
+        checked_only: if all_checked { Vec::new() } else { checked },
         findings: worst_of_each_id(serious()),
         first_findings: serious().take(FINDINGS_OF_NODE).map(short).collect(),
         findings_omitted: serious().count().saturating_sub(FINDINGS_OF_NODE),

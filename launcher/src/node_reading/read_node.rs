@@ -321,9 +321,9 @@ impl NodeReading {
             Err(failure) => (None, Some(failure)),
         };
         let of_pods = cluster_facts::from_objects(kubernetes, existing_pods.as_ref(), connection.now());
-        let KubernetesFacts { nvidia_pods, runtime_classes, starting_pods, .. } = of_pods;
+        let KubernetesFacts { nvidia_pods, runtime_classes, starting_pods, failed_pods, .. } = of_pods;
         let known = std::mem::take(&mut self.cluster);
-        let mut facts = KubernetesFacts { nvidia_pods, runtime_classes, starting_pods, ..known };
+        let mut facts = KubernetesFacts { nvidia_pods, runtime_classes, starting_pods, failed_pods, ..known };
         if let Some(daemon_sets) = daemon_sets {
             daemon_sets::add_to(&mut facts, kubernetes, daemon_sets, existing_pods.as_ref());
         }

@@ -119,7 +119,8 @@ impl Tool for DiagnoseGpuNode {
         text.push_str(&format!("\n{complete}{partial}{}", of("Failed", Status::Error)));
         text.push_str(&stack_line(&section.stack));
         if !section.affected_gpus.is_empty() {
-            let mut rows = new_table(["gpu", "pci address", "score", "status", "because of"]).note("because of");
+            let mut rows =
+                new_table(["gpu", "pci address", "score", "status", "pods", "because of"]).note("because of");
             for gpu in &section.affected_gpus {
                 let because: Vec<_> =
                     gpu.deductions.iter().map(|lost| format!("{} (-{})", lost.finding, lost.points)).collect();
@@ -128,6 +129,7 @@ impl Tool for DiagnoseGpuNode {
                     pci_cell(gpu.pci_address.as_ref()),
                     gpu.score.to_string(),
                     named(gpu.status),
+                    gpu.pods.join(", "),
                     because.join(", "),
                 ]);
             }

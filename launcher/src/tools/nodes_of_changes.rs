@@ -52,8 +52,12 @@ pub(super) async fn check_changes(
         && let Some(worst) = nodes.worst(call, connection, node).await
     {
         excluded.push_str(&format!("; the node has a fault: {} ({})", worst.title, worst.id));
-        let action = worst.action.text.trim_end_matches('.');
-        shortage.changes.push(Change::from(format!("repair {node}, then let pods use it again: {action}")));
+        // The change that uncordons the node gets the same action.
+        let is_uncordon = |change: &Change| change.check == Some(CheckBefore::Uncordon(node.clone()));
+        if !shortage.changes.iter().any(is_uncordon) {
+            let action = worst.action.text.trim_end_matches('.');
+            shortage.changes.push(Change::from(format!("repair {node}, then let pods use it again: {action}")));
+        }
     }
     for change in &mut shortage.changes {
         let Some(check) = change.check.clone() else { continue };

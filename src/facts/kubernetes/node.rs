@@ -78,6 +78,9 @@ pub struct KubernetesFacts {
     /// Pods on the node that have not started any container yet, except pods of NVIDIA's software.
     pub starting_pods: Option<Vec<StartingPod>>,
 
+    /// Pods on the node that request GPUs and failed, newest failure first, except pods of NVIDIA's software.
+    pub failed_pods: Option<Vec<FailedPod>>,
+
     /// The DaemonSets of the cluster, in relation to this node. `None` if the DaemonSets or the
     /// pods on the node were not read.
     pub daemon_sets: Option<Vec<DaemonSetFacts>>,
@@ -140,7 +143,7 @@ impl KubernetesFacts {
         match input {
             KubernetesInput::Pods => {
                 (self.live_pod_uids, self.gpu_pods, self.nvidia_pods, self.runtime_classes) = (None, None, None, None);
-                (self.starting_pods, self.daemon_sets) = (None, None);
+                (self.starting_pods, self.failed_pods, self.daemon_sets) = (None, None, None);
                 self.linked_pods.clear();
             }
             KubernetesInput::ResourceSlices => {
@@ -168,7 +171,8 @@ pub struct UnreadInput {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum KubernetesInput {
-    /// The pods on the node: `live_pod_uids`, `gpu_pods`, `nvidia_pods`, `runtime_classes`, `starting_pods`, `daemon_sets`.
+    /// The pods on the node: `live_pod_uids`, `gpu_pods`, `nvidia_pods`, `runtime_classes`, `starting_pods`, `failed_pods`,
+    /// `daemon_sets`.
     Pods,
     /// The ResourceSlices of the node: `gpu_dra`, `dra_devices`.
     ResourceSlices,
@@ -365,6 +369,8 @@ pub struct PodWarning {
 pub struct StartingPod {
     pub namespace: String,
     pub name: String,
+    /// UID in the API.
+    pub uid: String,
     /// Time at which the kubelet first saw the pod, or its creation time.
     pub since: Option<Timestamp>,
     /// Reason why the first waiting container of the pod has not started, e.g. `ContainerCreating`,
@@ -374,6 +380,28 @@ pub struct StartingPod {
     pub message: Option<String>,
     /// The newest warning event of the pod. It is read for the pods that have waited longest.
     pub warning: Option<PodWarning>,
+}
+
+/// A pod on the node whose container failed, or that the kubelet rejected.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct FailedPod {
+    pub namespace: String,
+    pub name: String,
+    /// UID in the API.
+    pub uid: String,
+    /// Container that failed. `None` if the kubelet rejected the pod.
+    pub container: Option<String>,
+    /// Reason in one word: `Error`, `OOMKilled`, `TopologyAffinityError`.
+    pub reason: String,
+    /// Last message of the container, or message of the kubelet, with its lines.
+    pub message: Option<String>,
+    /// Time of the end or of the rejection.
+    pub at: Option<Timestamp>,
+    /// Number of restarts of the container.
+    pub restarts: u32,
+    /// Whether the container waits for its next start after several failures (`CrashLoopBackOff`).
+    pub backs_off: bool,
 }
 
 /// A RuntimeClass of pods on the node.

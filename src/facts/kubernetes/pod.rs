@@ -207,7 +207,7 @@ pub struct CapacityShortage {
     /// The node that has enough of every resource and is excluded for the fewest reasons, with these reasons: `gpu-8
     /// has 4 nvidia.com/gpu free and is excluded: cordoned`. Only some reasons are checked.
     pub excluded: Option<String>,
-    /// This node.
+    /// This node, if it is cordoned, not Ready or has a taint.
     pub excluded_node: Option<String>,
     /// Requested GPUs that a node has but does not offer: `1 of 4 nvidia.com/gpu of gpu-7 not allocatable`.
     pub unhealthy: Option<String>,

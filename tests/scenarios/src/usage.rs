@@ -10,7 +10,7 @@ use syringe_core::facts::host::HugePages;
 use syringe_core::facts::inventory::{LicensableFeature, VgpuLicense};
 use syringe_core::facts::kubelet::Allocation;
 use syringe_core::facts::kubernetes::gpu_pod::{GpuContainer, GpuPod};
-use syringe_core::facts::kubernetes::node::{Component, StartingPod};
+use syringe_core::facts::kubernetes::node::{Component, FailedPod, StartingPod};
 use syringe_core::pci::PciAddress;
 
 use crate::kubernetes::{failing, nvidia_pod};
@@ -205,11 +205,77 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
                     since: Some(ago(minutes(50))),
                     reason: text("RunContainerError"),
                     message: text(refused),
-                    warning: None,
+                    ..StartingPod::default()
                 };
                 KubernetesFacts { starting_pods: Some(vec![pod]), ..cluster_with_gpus(NODE, 2) }
             })
             .node(|| l40s(2)),
+        warning_for_pods("pod-lost-its-gpus", "The kubelet rejected a pod, and a program lost its GPUs.")
+            .must(finding("pod-reports-node-error").severity(Warning).evidence([
+                "pod ml/eval-0 failed, 20 min ago: no NUMA node has enough free GPUs",
+            ]))
+            .must(finding("pod-reports-node-error").severity(Info).evidence([
+                "pod ml/serve-0 (container main) failed, 5 min ago, restarted 1 time: its container lost access to its GPUs",
+            ]))
+            .must_not(["pods-not-starting", "class:hardware"])
+            .cluster({
+                let lost = failed_pod("serve-0", 5, "Traceback (most recent call last):\nFailed to initialize NVML: Unknown Error");
+                let rejected = FailedPod {
+                    container: None,
+                    restarts: 0,
+                    reason: "TopologyAffinityError".to_owned(),
+                    ..failed_pod("eval-0", 20, "Resources cannot be allocated with Topology locality")
+                };
+                KubernetesFacts { failed_pods: Some(vec![lost, rejected]), ..cluster_with_gpus(NODE, 2) }
+            })
+            .node(|| l40s(2)),
+        healthy("pods-that-fail-by-themselves", "Programs fail, and no message shows a fault of the node.")
+            .must_not(alarms_and(["pod-reports-node-error", "image-needs-newer-driver"]))
+            .cluster({
+                let failed = [
+                    failed_pod("oom-0", 5, "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 20.00 GiB"),
+                    failed_pod("own-0", 5, "CUDA error: uncorrectable ECC error encountered\nKeyError: 'model'"),
+                    failed_pod("no-gpu-0", 5, "RuntimeError: No CUDA GPUs are available"),
+                    failed_pod("no-library-0", 5, "libcuda.so.1: cannot open shared object file"),
+                    failed_pod("no-driver-0", 5, "Failed to initialize NVML: Driver/library version mismatch"),
+                    failed_pod("old-0", 61, "Failed to initialize NVML: Unknown Error"),
+                    failed_pod("other-0", 5, "the quick brown fox"),
+                    failed_pod("lost-0", 5, "GPU is lost"),
+                    failed_pod("reset-0", 5, "GPU requires reset"),
+                    failed_pod("peer-0", 5, "peer access is not supported between these two devices"),
+                    failed_pod("ptx-0", 5, "the provided PTX was compiled with an unsupported toolchain"),
+                    failed_pod("threads-0", 5, "RuntimeError: can't start new thread"),
+                ];
+                KubernetesFacts { failed_pods: Some(failed.into()), ..cluster_with_gpus(NODE, 2) }
+            })
+            .node(|| l40s(2)),
+        warning("fault-of-another-gpu", "A crash loop on one GPU does not raise the finding of another GPU.")
+            .must(finding("row-remap-pending").gpu(1).severity(Warning))
+            .must_not(["pod-reports-node-error"])
+            .cluster({
+                let looping = FailedPod {
+                    backs_off: true,
+                    restarts: 6,
+                    ..failed_pod("serve-0", 1, "CUDA error: uncorrectable ECC error encountered")
+                };
+                KubernetesFacts { failed_pods: Some(vec![looping]), ..cluster_with_gpus(NODE, 2) }
+            })
+            .node(|| l40s(2).remapped_rows(1, |rows| (rows.uncorrectable, rows.pending) = (1, true))),
+        critical("missing-device-file-with-its-victim", "A pod cannot start because a device file is missing.")
+            .must(finding("device-nodes-missing").evidence(["nvidia1", "pod ml/rerank-0 does not start, since 10 min ago"]))
+            .must_not(["class:hardware"])
+            .cluster({
+                let pod = StartingPod {
+                    namespace: "ml".to_owned(),
+                    name: "rerank-0".to_owned(),
+                    since: Some(ago(minutes(10))),
+                    reason: text("CreateContainerError"),
+                    message: text("error gathering device information while adding custom device \"/dev/nvidia1\": no such file or directory"),
+                    ..StartingPod::default()
+                };
+                KubernetesFacts { starting_pods: Some(vec![pod]), ..cluster_with_gpus(NODE, 2) }
+            })
+            .node(|| l40s(2).host(|host| host.device_nodes_missing = vec!["nvidia1".to_owned()])),
         critical(
             "label-of-machines-on-a-container-node",
             "A label assigns the GPUs to virtual machines, but the driver of the host uses them.",
@@ -402,6 +468,21 @@ fn two_services(second_mib: u64) -> Node {
     node.running(Some("chat"), process(41_210, "python3", server, 4_180, on_gpu(0, 33_000 * MIB)))
         .running(Some("embed"), process(41_377, "python3", "python3 serve.py", 88_000, on_gpu(0, second_mib * MIB)))
         .allocations(shares)
+}
+
+/// Returns a pod whose container failed with a message.
+fn failed_pod(name: &str, minutes_ago: i64, message: &str) -> FailedPod {
+    FailedPod {
+        namespace: "ml".to_owned(),
+        name: name.to_owned(),
+        uid: format!("uid-{name}"),
+        container: text("main"),
+        reason: "Error".to_owned(),
+        message: text(message),
+        at: Some(ago(minutes(minutes_ago))),
+        restarts: 1,
+        backs_off: false,
+    }
 }
 
 /// Returns a node on which five processes of one pod fill GPU 0. `started` is in seconds after the boot.

@@ -9,7 +9,7 @@ use syringe_core::classification::{ActionCode, Severity};
 /// starts, drains, or is not used by Kubernetes.
 pub(crate) fn raise(node: &Node<'_>, drafts: &mut [Draft]) {
     most_gpus(node, drafts);
-    if none_is_offered(node) && drafts.iter().all(|draft| draft.severity <= Severity::Warning) {
+    if none_is_offered(node) && !drafts.iter().any(explains) && !all_are_faulty(node, drafts) {
         // If the action is to wait, for example for an upgrade, the loss is expected.
         let can_rise = |draft: &&mut Draft| {
             let is_cause = draft.rule.highest_severity() > Severity::Warning && draft.action != ActionCode::Watch;
@@ -17,6 +17,23 @@ pub(crate) fn raise(node: &Node<'_>, drafts: &mut [Draft]) {
         };
         drafts.iter_mut().filter(can_rise).min_by_key(|draft| draft.rule.depth).into_iter().for_each(raise_to_highest);
     }
+}
+
+/// Returns whether a finding already gives the reason why no GPU is offered. A fault of one GPU or of a network card does
+/// not.
+fn explains(draft: &Draft) -> bool {
+    let can_explain = match draft.rule.about {
+        About::Driver | About::DriverAbsent | About::ContainerRuntime | About::Unavailable => true,
+        About::Gpus => !draft.names_gpu(),
+        About::Network | About::Workload => false,
+    };
+    can_explain && draft.severity > Severity::Warning
+}
+
+/// Returns whether every GPU that responds has a fault of its own.
+fn all_are_faulty(node: &Node<'_>, drafts: &[Draft]) -> bool {
+    let is_fault = |draft: &&Draft| draft.severity > Severity::Warning && draft.rule.about == About::Gpus;
+    node.answering().all(|gpu| drafts.iter().filter(is_fault).any(|draft| draft.is_on(gpu)))
 }
 
 fn raise_to_highest(draft: &mut Draft) {

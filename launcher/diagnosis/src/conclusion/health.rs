@@ -2,6 +2,8 @@
 //!
 //! Values that could not be read make the status unknown. They do not change the score.
 
+use std::collections::BTreeSet;
+
 use crate::conclusion::unknown;
 use crate::health::{Deduction, GpuHealth, Health, HealthStatus};
 use crate::input::node::{Gpu, Node};
@@ -9,6 +11,9 @@ use crate::rule::{About, Draft};
 use syringe_core::classification::Severity;
 use syringe_core::report::Status;
 use syringe_core::section_name::SectionName;
+
+/// Maximum number of pods of one GPU.
+const MOST_PODS: usize = 4;
 
 /// Returns the points for a finding. One fatal or two critical findings reduce the score to 0. The points of several
 /// warnings are added.
@@ -61,12 +66,16 @@ fn is_of(draft: &Draft, gpu: &Gpu) -> bool {
 fn of_gpu(node: &Node<'_>, gpu: &Gpu, drafts: &[Draft]) -> GpuHealth {
     let (deductions, worst) = deductions(drafts.iter().filter(|draft| is_of(draft, gpu)));
     let lost: u32 = deductions.iter().map(|deduction| deduction.points).sum();
+    let pods: BTreeSet<String> =
+        node.allocations_of(gpu).map(|allocation| node.name_of_pod(&allocation.pod_uid)).collect();
     GpuHealth {
         index: gpu.index,
         uuid: gpu.uuid.clone(),
         pci_address: gpu.pci.clone(),
         score: 100_u32.saturating_sub(lost),
         status: status(worst, is_certain(node, gpu)),
+        pods_omitted: u32::try_from(pods.len().saturating_sub(MOST_PODS)).unwrap_or(u32::MAX),
+        pods: pods.into_iter().take(MOST_PODS).collect(),
         deductions,
     }
 }

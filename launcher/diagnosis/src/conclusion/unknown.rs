@@ -96,6 +96,12 @@ pub(crate) fn list(node: &Node<'_>, unread: Vec<Unread>, faults: &FaultsRuledOut
         || undecided(node.report);
     list.extend(faults.missing.iter().map(|(section, why)| Unknown::new(*section, why.clone())));
     unread.into_iter().for_each(|unread| join(&mut list, unread.fact));
+    let requested = node.report.sections.statuses().into_iter().map(|(name, _)| name);
+    for name in requested.filter(|name| !node.has(*name)) {
+        if !list.iter().any(|entry| entry.is_of(name)) {
+            list.push(Unknown::new(name, "the section has no data, and the probe gave no reason"));
+        }
+    }
     if list.len() > MAX {
         let more = list.len() - (MAX - 1);
         list.truncate(MAX - 1);

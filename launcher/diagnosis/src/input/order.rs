@@ -254,6 +254,7 @@ mod tests {
         ("kubernetes/lifecycle: at", "age"),
         ("kubernetes/lifecycle: created", "age"),
         ("kubernetes/lifecycle: since", "age"),
+        ("kubernetes/node: at", "age of the failure of a pod"),
         ("kubernetes/node: created", "age"),
         ("kubernetes/node: deletion_due", "a pod of the stack that stays in Terminating"),
         ("kubernetes/node: last", "age of a warning"),

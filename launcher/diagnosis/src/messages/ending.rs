@@ -50,8 +50,8 @@ pub(crate) fn deciding<'m>(lines: impl Iterator<Item = &'m str>) -> Vec<&'m str>
     let error = lines.iter().rposition(|line| !is_aside(line) && shapes::is_error(line)).unwrap_or(0);
     let is_kept = |(at, line): (usize, &&'m str)| (at >= error || !is_aside(line)).then_some(*line);
     let mut kept: Vec<&str> = lines.iter().enumerate().filter_map(is_kept).collect();
-    let last = kept.iter().rposition(|line| exception(line).is_some());
-    if let Some(at) = last.filter(|at| exception(kept[*at]).is_some_and(|name| OF_PROGRAM.contains(&name))) {
+    let last = kept.iter().rposition(|line| shapes::exception(line).is_some());
+    if let Some(at) = last.filter(|at| shapes::exception(kept[*at]).is_some_and(|name| OF_PROGRAM.contains(&name))) {
         let is_chained = kept[..at].iter().any(|line| {
             let line = line.to_ascii_lowercase();
             CHAIN.iter().any(|words| line.contains(words))
@@ -65,7 +65,7 @@ pub(crate) fn deciding<'m>(lines: impl Iterator<Item = &'m str>) -> Vec<&'m str>
 
 /// Returns whether the last exception of a message is an exception of the program itself.
 pub(crate) fn is_own_exception(message: &str) -> bool {
-    let last = message.lines().filter(|line| !is_aside(line)).filter_map(exception).next_back();
+    let last = message.lines().filter(|line| !is_aside(line)).filter_map(shapes::exception).next_back();
     last.is_some_and(|name| OF_PROGRAM.contains(&name))
 }
 
@@ -101,20 +101,6 @@ fn is_aside(line: &str) -> bool {
     let marked = marked || of_glog;
     // NCCL has no level above WARN.
     (marked && !line.contains("NCCL WARN")) || QUOTES.iter().any(|start| line.starts_with(start))
-}
-
-/// Returns the name of the exception with which a line begins, without its module: `json.decoder.JSONDecodeError: …`.
-fn exception(line: &str) -> Option<&str> {
-    let mut rest = line.trim();
-    // `[rank3]: ` and similar prefixes of launchers.
-    while let Some((_, after)) = rest.strip_prefix(['[', '(']).and_then(|inside| inside.split_once([']', ')'])) {
-        rest = after.trim_start_matches([':', ' ']);
-    }
-    let name = rest.split([':', ' ']).next()?;
-    let is_whole = rest.len() == name.len() || rest[name.len()..].starts_with(':');
-    let name = name.rsplit('.').next()?;
-    let is_exception = ["Error", "Exception", "Exit", "Interrupt"].iter().any(|end| name.ends_with(end));
-    (is_whole && is_exception && name.starts_with(|first: char| first.is_ascii_uppercase())).then_some(name)
 }
 
 /// Words that come before the name of a node.

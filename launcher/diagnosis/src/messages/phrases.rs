@@ -132,6 +132,12 @@ pub(crate) fn known(part: Part, message: &str) -> Option<&'static Phrase> {
     found.find(|phrase| !phrase.is_consequence).or(first)
 }
 
+/// Returns whether findings with this id can give the reason for the message of a pod. Such a finding is critical while
+/// the pod cannot run.
+pub fn explains_pods(id: &str) -> bool {
+    PHRASES.iter().flat_map(|phrase| &phrase.findings).any(|start| id.starts_with(start))
+}
+
 /// The action for a message that contains a more specific error than the matched words.
 pub(crate) const RESOLVE: &str = "Resolve the error that the message names.";
 
@@ -218,6 +224,24 @@ impl Phrase {
     /// Returns whether the cause is in the pod.
     pub(crate) fn is_of_application(&self) -> bool {
         self.cause == Cause::Application
+    }
+
+    /// Returns whether the cause is in the node.
+    pub(crate) fn is_of_node(&self) -> bool {
+        self.cause == Cause::Node
+    }
+
+    /// Returns whether the node causes the message: the kubelet wrote it, or the program needs nothing else. Most messages
+    /// of programs can also have a cause in the image or in the settings of the pod, or are refuted by NVML.
+    pub(crate) fn is_of_node_alone(&self) -> bool {
+        const OF_PROGRAMS: [&str; 4] = [
+            "failed to initialize nvml: unknown error",
+            "system not yet initialized",
+            "mps client failed to connect",
+            "device doesn't have valid grid license",
+        ];
+        let is_named = || OF_PROGRAMS.iter().any(|words| self.starts_with(words));
+        self.cause == Cause::Node && (self.part != Part::Program || is_named())
     }
 
     /// Returns whether the image needs a newer CUDA version.

@@ -212,12 +212,20 @@ pub(crate) fn is_about_files(message: &str) -> bool {
         .any(|(shape, _)| matches!(shape.subject.otherwise(), Subject::Path | Subject::Library | Subject::Command))
 }
 
+/// Beginnings of general remarks of PyTorch below a CUDA error, and of Rust about its backtrace.
+const REMARKS: [&str; 5] = [
+    "note: ",
+    "CUDA kernel errors might be",
+    "Search for `cuda",
+    "For debugging consider passing",
+    "Compile with `TORCH_USE_CUDA_DSA`",
+];
+
 /// Returns the most informative lines of a log or message, oldest first: the first and the last line about an error,
 /// each with the line before it that belongs to it. If there is no error, returns the last lines.
 pub(crate) fn telling_lines<'a>(lines: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
-    // Rust prints a note about its backtrace after each panic.
-    let is_told = |line: &&str| !line.is_empty() && !line.starts_with("note: ");
-    let lines: Vec<&str> = lines.map(str::trim).filter(is_told).collect();
+    let is_told = |line: &&str| !line.is_empty() && !REMARKS.iter().any(|start| line.starts_with(start));
+    let lines = without_frames(lines.map(str::trim).filter(is_told));
     let errors: Vec<usize> = (0..lines.len()).filter(|at| is_error_at(&lines, *at)).collect();
     let specific = || errors.iter().copied().find(|at| read(lines[*at]).is_some_and(|reading| reading.is_specific()));
     let (Some(first), Some(last)) = (specific().or(errors.first().copied()), errors.last().copied()) else {
@@ -229,6 +237,41 @@ pub(crate) fn telling_lines<'a>(lines: impl Iterator<Item = &'a str>) -> Vec<&'a
     told.sort_unstable();
     told.dedup();
     told.into_iter().map(|at| lines[at]).collect()
+}
+
+/// Returns the lines without the frames of Python tracebacks: the place in the source, the line of the source, and the
+/// marks below it.
+fn without_frames<'a>(lines: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
+    let mut after_place = false;
+    let mut is_frame = |line: &str| {
+        let is_place = line.starts_with("File \"") && line.contains("\", line ");
+        let is_marks = line.bytes().all(|byte| matches!(byte, b'^' | b'~' | b' '));
+        let is_source = std::mem::replace(&mut after_place, is_place) && !is_raised(line);
+        is_place || is_marks || is_source
+    };
+    lines.filter(|line| !is_frame(line)).collect()
+}
+
+/// Returns the name of the exception with which a line begins, without its module: `json.decoder.JSONDecodeError: …`.
+pub(crate) fn exception(line: &str) -> Option<&str> {
+    let mut rest = line.trim();
+    // `[rank3]: ` and similar prefixes of launchers.
+    while let Some((_, after)) = rest.strip_prefix(['[', '(']).and_then(|inside| inside.split_once([']', ')'])) {
+        rest = after.trim_start_matches([':', ' ']);
+    }
+    let name = rest.split([':', ' ']).next()?;
+    let is_whole = rest.len() == name.len() || rest[name.len()..].starts_with(':');
+    let name = name.rsplit('.').next()?;
+    let is_exception = ["Error", "Exception", "Exit", "Interrupt"].iter().any(|end| name.ends_with(end));
+    (is_whole && is_exception && name.starts_with(|first: char| first.is_ascii_uppercase())).then_some(name)
+}
+
+/// Returns whether a line is an exception of Python and not a line of its source: `pyarrow.lib.ArrowInvalid: …`.
+fn is_raised(line: &str) -> bool {
+    let is_name = |name: &str| {
+        name.contains('.') && name.chars().all(|letter| letter.is_alphanumeric() || matches!(letter, '.' | '_'))
+    };
+    exception(line).is_some() || line.split_once(": ").is_some_and(|(name, _)| is_name(name)) || is_name(line)
 }
 
 /// Returns whether a line only announces an error, such as NCCL's `Last error:`, or the name of the error file in

@@ -17,8 +17,8 @@ pub struct Rule {
     /// Stable id of its findings.
     pub id: &'static str,
     pub title: &'static str,
-    /// Highest severity of the findings of this rule. The facts can lower the severity, and
-    /// [`Rule::highest_severity`] is higher for some rules.
+    /// Highest severity of the findings of this rule. The facts can lower the severity. [`Rule::highest_severity`] is
+    /// higher for some rules, and so is the severity of a finding about which a pod complains that cannot run.
     pub severity: Severity,
     pub class: Class,
     pub action: ActionCode,

@@ -143,7 +143,7 @@ impl Nodes<'_> {
             fits_now: Some(self.fits_now()),
             has_room: self.has_room(),
             excluded,
-            excluded_node,
+            excluded_node: excluded_node.flatten(),
             unhealthy: self.unhealthy(),
             unhealthy_node: self.unhealthy_node(),
             all_excluded: self.open.is_empty(),
@@ -177,7 +177,7 @@ impl Nodes<'_> {
             });
             lost.collect::<Vec<_>>()
         };
-        let silent = |candidate: &&Candidate| candidate.offers.is_empty() && gpus().next().is_some();
+        let silent = |candidate: &&Candidate| candidate.offers.is_empty();
         let silent =
             self.candidates.iter().filter(silent).map(|candidate| format!("{} offers no GPU resource", candidate.node));
         let all: Vec<String> = self.candidates.iter().flat_map(of_node).chain(silent).take(MAX_NODES).collect();
@@ -244,16 +244,22 @@ impl Nodes<'_> {
         u64::try_from(self.candidates.iter().map(of_node).sum::<u128>() / 1000).ok()
     }
 
-    /// Returns the node that has enough of every resource and is excluded for the fewest other reasons, with these
-    /// reasons.
-    fn excluded(&self) -> Option<(String, String)> {
+    /// Returns the node that has enough of every resource and is excluded for the fewest other reasons: these reasons,
+    /// and its name if they can be due to a fault of the node.
+    fn excluded(&self) -> Option<(Option<String>, String)> {
         let with_room =
             self.candidates.iter().filter(|candidate| self.fits(candidate) && !candidate.rejections.is_empty());
         let best = with_room.min_by_key(|candidate| (candidate.rejections.len(), &candidate.node))?;
         let free = self.scarce.iter().map(|resource| ((*resource).clone(), free(best, resource).free));
         let why: Vec<String> = best.rejections.iter().map(RejectionReason::text).collect();
         let text = format!("{} has {} free and is excluded: {}", best.node, listed(free), why.join("; "));
-        Some((best.node.clone(), text))
+        let may_have_fault = best.rejections.iter().any(|rejection| match rejection {
+            RejectionReason::NotReady | RejectionReason::Cordoned => true,
+            // This taint only reserves the node for pods with GPUs.
+            RejectionReason::Taint(taint) => !taint.starts_with("nvidia.com/gpu"),
+            RejectionReason::Label { .. } | RejectionReason::Affinity { .. } => false,
+        });
+        Some((may_have_fault.then(|| best.node.clone()), text))
     }
 
     /// Returns whether a node has enough of every resource.

@@ -9,6 +9,7 @@ pub mod cordon;
 pub mod daemon_sets;
 pub mod dra;
 pub mod dra_objects;
+pub mod failed_pods;
 pub mod gpu_operator_labels;
 pub mod gpu_pod;
 pub mod gpu_pod_facts;

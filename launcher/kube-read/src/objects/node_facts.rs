@@ -7,6 +7,7 @@ use k8s_openapi::api::core::v1::Node;
 use kube::ResourceExt;
 use syringe_core::facts::kubernetes::node::KubernetesFacts;
 use syringe_core::text::clean;
+use syringe_core::unknown::FROM_REPORT;
 
 use crate::objects::cordon;
 use crate::objects::dra::Dra;
@@ -119,8 +120,16 @@ pub fn problems(node: &Node, capacity: &ResourceCounts, allocatable: &ResourceCo
     problems
 }
 
+/// Returns whether the object was made from a report of node-probe. Nothing about Kubernetes is known then.
+pub fn is_from_report(node: &Node) -> bool {
+    node.annotations().contains_key(FROM_REPORT)
+}
+
 /// Returns the data from the Node object that the rules use.
 pub fn cluster_facts(node: &Node) -> KubernetesFacts {
+    if is_from_report(node) {
+        return KubernetesFacts::default();
+    }
     let status = node.status.as_ref();
     let quantities = |read: fn(&k8s_openapi::api::core::v1::NodeStatus) -> Option<_>| status.and_then(read);
     let info = status.and_then(|status| status.node_info.as_ref());

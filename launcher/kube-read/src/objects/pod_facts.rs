@@ -9,7 +9,7 @@ use kube::ResourceExt;
 use syringe_core::facts::kubernetes::pod::{
     ContainerFacts, ContainerSpec, ContainerState, PodEvent, PodFacts, Preemption,
 };
-use syringe_core::text::{clean, clean_keeping_end};
+use syringe_core::text::{clean, clean_keeping_end, clean_lines_keeping_end};
 
 use crate::objects::gpu_resource_names::{is_gpu_resource, requests_gpus};
 use crate::objects::nvidia_components::PodIdentity;
@@ -321,7 +321,7 @@ fn state(state: &core::ContainerState) -> ContainerState {
         return ContainerState::Terminated {
             exit_code: ended.exit_code,
             reason: cleaned(&ended.reason),
-            message: cleaned(&ended.message),
+            message: clean_lines_keeping_end(ended.message.as_deref().unwrap_or_default(), MESSAGE_CAP),
             started: time(ended.started_at.as_ref()),
             finished: time(ended.finished_at.as_ref()),
         };

@@ -35,6 +35,7 @@ fn one(pod: &Pod) -> StartingPod {
     StartingPod {
         namespace: clean(&pod.metadata.namespace, NAME_CAP),
         name: clean(&pod.metadata.name, NAME_CAP),
+        uid: pod.metadata.uid.clone(),
         since: status.start_time.and_then(Time::timestamp).or(pod.metadata.created),
         reason: waiting.and_then(|waiting| given(clean(&waiting.reason, 80))),
         message: waiting.and_then(|waiting| given(clean_keeping_end(&waiting.message, MESSAGE_CAP))),

@@ -151,7 +151,7 @@ impl ApiOnlyFacts {
 }
 
 fn starting_line(pod: &StartingPod) -> String {
-    let StartingPod { namespace, name, since, reason, message, warning } = pod;
+    let StartingPod { namespace, name, uid: _, since, reason, message, warning } = pod;
     let since = since.map(|time| format!(" since {time}")).unwrap_or_default();
     let state = reason.iter().chain(message).cloned().collect::<Vec<_>>().join(": ");
     let warning =

@@ -38,9 +38,13 @@ const DRA_STEP: &str = "An administrator grants the permissions with gpu-syringe
 /// listed.
 pub fn from_objects(kubernetes: &Node, existing_pods: Option<&ExistingPods>, now: Timestamp) -> KubernetesFacts {
     let mut facts = KubernetesFacts { read_at: Some(now), ..node_gpus::cluster_facts(kubernetes) };
+    if node_gpus::is_from_report(kubernetes) {
+        return facts;
+    }
     facts.nvidia_pods = existing_pods.map(|existing_pods| existing_pods.nvidia_pods().to_vec());
     facts.runtime_classes = existing_pods.map(|existing_pods| existing_pods.runtime_classes().to_vec());
     facts.starting_pods = existing_pods.map(|existing_pods| existing_pods.starting_pods().to_vec());
+    facts.failed_pods = existing_pods.map(|existing_pods| existing_pods.failed_pods().to_vec());
     facts
 }
 
@@ -53,6 +57,9 @@ pub async fn add_from_api(
     failing: Option<NvidiaPod>,
     time: Duration,
 ) -> KubernetesFacts {
+    if node_gpus::is_from_report(kubernetes) {
+        return facts;
+    }
     let name = kubernetes.name_any();
     let offers = facts.gpu_capacity.unwrap_or(0) > 0 || facts.other_gpu_resources;
     let mut sets = facts.daemon_sets.take();

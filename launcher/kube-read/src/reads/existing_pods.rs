@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use syringe_core::facts::kubernetes::gpu_pod::GpuPod;
-use syringe_core::facts::kubernetes::node::{NvidiaPod, RuntimeClassUse, StartingPod};
+use syringe_core::facts::kubernetes::node::{FailedPod, NvidiaPod, RuntimeClassUse, StartingPod};
 use syringe_core::report::{Section, Sections};
 use tokio::time::timeout;
 
@@ -18,7 +18,7 @@ use crate::Failure;
 use crate::client::connection::Connection;
 use crate::client::lists::Freshness;
 use crate::objects::gpu_pod::{Pod, PodMetadata};
-use crate::objects::{gpu_pod_facts, gpu_requests, nvidia_pod_facts, starting_pods};
+use crate::objects::{failed_pods, gpu_pod_facts, gpu_requests, nvidia_pod_facts, starting_pods};
 use crate::reads::pods;
 
 /// Time limit for one list.
@@ -38,6 +38,8 @@ pub struct ExistingPods {
     runtime_classes: Vec<RuntimeClassUse>,
     /// Pods in which no container has started yet, from the first list.
     starting_pods: Vec<StartingPod>,
+    /// Pods that request GPUs and failed, from the first list.
+    failed_pods: Vec<FailedPod>,
     /// Pods with allocated resources and pods that the kubelet rejected, with their requests, from the newest list.
     gpu_pods: Vec<GpuPod>,
 }
@@ -49,8 +51,9 @@ impl ExistingPods {
         let daemon_pods = pods.iter().filter_map(|pod| pod.daemon.as_deref().cloned()).collect();
         let runtime_classes = nvidia_pod_facts::runtime_classes(pods);
         let (gpu_pods, starting_pods) = (gpu_pod_facts::from_pods(pods), starting_pods::from_pods(pods));
+        let failed_pods = failed_pods::from_pods(pods);
         let mut existing_pods =
-            Self { gpu_pods, starting_pods, nvidia_pods, daemon_pods, runtime_classes, ..Self::default() };
+            Self { gpu_pods, starting_pods, failed_pods, nvidia_pods, daemon_pods, runtime_classes, ..Self::default() };
         let mut static_pods: HashMap<String, (String, String)> = HashMap::new();
         for pod in pods.iter().filter(|pod| gpu_requests::holds_resources(&pod.status.phase)) {
             let PodMetadata { namespace, name, uid, annotations, .. } = &pod.metadata;
@@ -130,6 +133,11 @@ impl ExistingPods {
     /// Returns the pods in which no container has started yet.
     pub fn starting_pods(&self) -> &[StartingPod] {
         &self.starting_pods
+    }
+
+    /// Returns the pods that request GPUs and failed.
+    pub fn failed_pods(&self) -> &[FailedPod] {
+        &self.failed_pods
     }
 
     /// Returns the pods with their requests.

@@ -173,11 +173,17 @@ fn add_words(case: &Case<'_>, explanation: &mut Explanation) {
     };
     let of_end: Vec<&str> =
         if end.message.is_empty() { of_container().collect() } else { end.message.lines().collect() };
-    if let Some(line) = of_end.into_iter().rev().find(is_explained) {
+    let explained: Vec<&str> = of_end.into_iter().rev().filter(is_explained).collect();
+    let raised = explained.iter().find(|line| shapes::exception(line).is_some());
+    if let Some(line) = raised.or(explained.first()).copied() {
         chosen.retain(|other| *other != line);
         chosen.insert(0, line);
     }
-    let words = chosen.into_iter().map(|line| clean_keeping_end(&shapes::undecorated(line), MAX_WORDS));
+    // An exception begins with the reason; other errors of several layers end with it.
+    let words = chosen.into_iter().map(|line| match shapes::exception(line) {
+        Some(_) => clean(&shapes::undecorated(line), MAX_WORDS),
+        None => clean_keeping_end(&shapes::undecorated(line), MAX_WORDS),
+    });
     let said: Vec<String> =
         words.filter(|words| !words.is_empty() && !explanation.summary.contains(&short(words))).take(2).collect();
     if said.is_empty() || end.never_ran() {

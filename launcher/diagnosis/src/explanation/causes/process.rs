@@ -45,9 +45,7 @@ pub(crate) fn out_of_memory(case: &Case<'_>) -> Option<Explanation> {
     if ended.is_none() && kills.is_empty() {
         return None;
     }
-    let whole_node = kills
-        .iter()
-        .any(|event| event.details.get("constraint").is_some_and(|constraint| constraint == "CONSTRAINT_NONE"));
+    let whole_node = kills.iter().any(|event| event.is_kill_of_whole_node());
     // The kubelet writes this event only if the kernel killed a process because the whole node had no memory left.
     let near = |event: &&PodEvent| {
         let end = ended.and_then(|end| end.finished);
@@ -347,10 +345,8 @@ fn node_ran_out_of_memory(case: &Case<'_>, end: &Termination<'_>) -> bool {
         let apart = event.last.zip(end.finished).map(|(kill, end)| kill.duration_since(end).abs());
         apart.is_some_and(|apart| apart <= SignedDuration::from_secs(60))
     };
-    let of_node = |event: &&KernelEvent| event.details.get("constraint").is_none_or(|one| one == "CONSTRAINT_NONE");
     let log = case.report.and_then(|report| Section::data_of(&report.sections.xid));
-    let kills = log.into_iter().flat_map(|log| &log.events).filter(|event| event.kind == KernelEventKind::OomKill);
-    kills.filter(of_node).any(|event| near(&event))
+    log.into_iter().flat_map(|log| &log.events).filter(|event| event.is_kill_of_whole_node()).any(|event| near(&event))
 }
 
 /// Returns whether a fact shows who may have ended a container with SIGKILL, other than the program itself.

@@ -149,18 +149,10 @@ fn service_killed(node: &Node<'_>) -> Option<Draft> {
     (!kills.is_empty()).then(|| draft.aged_on_node(node, &kills))
 }
 
-/// Returns whether the whole node had no memory left, and not only a control group.
-fn is_of_whole_node(event: &KernelEvent) -> bool {
-    match event.details.get("constraint") {
-        Some(constraint) => constraint == "CONSTRAINT_NONE",
-        None => event.details.get("scope").is_some_and(|scope| scope == "host"),
-    }
-}
-
 /// Finds processes that the kernel killed because the node had no memory left. A service that was killed has its own
 /// finding.
 fn out_of_memory(node: &Node<'_>) -> Option<Draft> {
-    let of_node = |event: &&KernelEvent| is_of_whole_node(event) && !is_of_service(event);
+    let of_node = |event: &&KernelEvent| event.is_kill_of_whole_node() && !is_of_service(event);
     let kills: Vec<&KernelEvent> = node.timeline.of_kind(Kind::OomKill).filter(of_node).collect();
     let largest =
         kills.iter().filter_map(|event| Some((event.resident_bytes()?, event))).max_by_key(|(bytes, _)| *bytes);
@@ -178,8 +170,9 @@ fn pods_killed(node: &Node<'_>) -> Vec<Draft> {
     let allocations = node.kubelet().into_iter().flat_map(|kubelet| &kubelet.allocations);
     let uids: BTreeSet<&String> = allocations.map(|held| &held.pod_uid).filter(|uid| !uid.is_empty()).collect();
     let of_pod = |uid: &String| {
-        let is_of_it =
-            |event: &&KernelEvent| event.is_kill_of_pod(uid) && !is_of_whole_node(event) && event.boot_id.is_none();
+        let is_of_it = |event: &&KernelEvent| {
+            event.is_kill_of_pod(uid) && !event.is_kill_of_whole_node() && event.boot_id.is_none()
+        };
         let kills: Vec<&KernelEvent> = node.timeline.of_kind(Kind::OomKill).filter(is_of_it).collect();
         let mut draft = Draft::on_node(POD_KILLED).with_events(kills.iter().copied());
         draft.scope.pod_uid = Some(uid.clone());

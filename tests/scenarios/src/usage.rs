@@ -214,7 +214,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
             .must(finding("pod-reports-node-error").severity(Warning).evidence([
                 "pod ml/eval-0 failed, 20 min ago: no NUMA node has enough free GPUs",
             ]))
-            .must(finding("pod-reports-node-error").severity(Info).evidence([
+            .must(finding("pod-reports-node-error").severity(Warning).evidence([
                 "pod ml/serve-0 (container main) failed, 5 min ago, restarted 1 time: its container lost access to its GPUs",
             ]))
             .must_not(["pods-not-starting", "class:hardware"])

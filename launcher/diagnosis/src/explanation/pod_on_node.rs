@@ -20,6 +20,9 @@ use syringe_core::report::{Report, Section};
 /// seconds.
 const SLACK: SignedDuration = SignedDuration::from_secs(30);
 
+/// Time before the end of a pod in which a fault of a GPU can be its reason.
+const BEFORE_END: SignedDuration = SignedDuration::from_mins(1);
+
 /// The data of the node about a pod.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct PodOnNode {
@@ -33,6 +36,8 @@ pub(crate) struct PodOnNode {
     pub(crate) shares: bool,
     /// PCI addresses of the pod's GPUs.
     pub(crate) addresses: BTreeSet<PciAddress>,
+    /// True if the pod's GPU is inferred: it failed when the pod ended, and no other pod has it.
+    pub(crate) is_inferred: bool,
     /// NVML indices of the pod's GPUs.
     pub(crate) indices: BTreeSet<u32>,
     /// Ids of the pod's GPU processes that still exist.
@@ -79,6 +84,7 @@ impl PodOnNode {
         }
         on_node.find_instances(report);
         on_node.find_addresses(pod, report);
+        on_node.infer_addresses(pod, report);
         on_node.find_events(pod, report);
         on_node.devices.sort();
         on_node.devices.dedup();
@@ -124,6 +130,45 @@ impl PodOnNode {
             if let (true, Some(address)) = (named, &event.pci_address) {
                 self.addresses.insert(address.clone());
             }
+        }
+    }
+
+    /// Infers the GPUs of a pod that has ended from faults at the time of its end. A GPU that another pod has is not
+    /// considered.
+    fn infer_addresses(&mut self, pod: &PodFacts, report: &Report) {
+        let (Some(inventory), Some(log), (_, Some(end))) =
+            (Section::data_of(&report.sections.inventory), Section::data_of(&report.sections.xid), pod.run())
+        else {
+            return;
+        };
+        if !self.addresses.is_empty() || pod.phase != "Failed" {
+            return;
+        }
+        let is_near = |event: &&KernelEvent| {
+            let from = end.saturating_sub(BEFORE_END).unwrap_or(end);
+            let to = end.saturating_add(SLACK).unwrap_or(end);
+            event.boot_id.is_none() && event.first.or(event.last).is_some_and(|at| from <= at && at <= to)
+        };
+        let is_grave = |event: &&KernelEvent| {
+            event_meaning::of(event).is_some_and(|meaning| meaning.severity >= Severity::Critical)
+        };
+        let allocations =
+            Section::data_of(&report.sections.kubelet).into_iter().flat_map(|kubelet| &kubelet.allocations);
+        let allocations: Vec<&Allocation> = allocations.collect();
+        let is_free = |address: &&PciAddress| {
+            let gpu = inventory.gpus.iter().find(|gpu| gpu.pci_address.as_ref() == Some(*address));
+            gpu.is_some_and(|gpu| {
+                let names = GpuNames::from_report(report, Some(gpu.index), gpu.uuid.as_deref());
+                !allocations.iter().any(|allocation| names.match_allocation(allocation))
+            })
+        };
+        let faults = log.events.iter().filter(is_near).filter(is_grave).filter_map(|event| event.pci_address.as_ref());
+        let found: BTreeSet<PciAddress> = faults.filter(is_free).cloned().collect();
+        if (1..=pod.gpus_requested as usize).contains(&found.len()) {
+            let is_found = |address: &Option<PciAddress>| address.as_ref().is_some_and(|one| found.contains(one));
+            self.indices =
+                inventory.gpus.iter().filter(|gpu| is_found(&gpu.pci_address)).map(|gpu| gpu.index).collect();
+            (self.addresses, self.is_inferred) = (found, true);
         }
     }
 

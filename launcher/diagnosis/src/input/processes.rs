@@ -120,7 +120,7 @@ pub(crate) fn stuck_reason<'a>(node: &Node<'a>, process: &GpuProcess) -> Option<
 }
 
 /// Returns whether it is not known in which kernel function a thread of the process waits.
-fn has_unknown_place(process: &GpuProcess) -> bool {
+pub(crate) fn has_unknown_place(process: &GpuProcess) -> bool {
     process.waiting_threads().all(|thread| thread.waits_in.is_none())
 }
 
@@ -129,13 +129,22 @@ const FILE_SERVER_LOST: [&str; 4] = ["nfs_lost", "lustre_lost", "ceph_lost", "ci
 
 /// Returns whether a file server stopped responding before the kernel reported a blocked task, and still does not respond.
 fn waits_for_file_server(node: &Node<'_>, task: &KernelEvent) -> bool {
+    silent_file_servers(node).any(|event| event.first.or(event.ordered_at()) <= task.ordered_at())
+}
+
+/// Returns the lines about file servers that stopped responding and still do not respond.
+fn silent_file_servers<'n>(node: &'n Node<'_>) -> impl Iterator<Item = &'n KernelEvent> {
     let at = |event: &KernelEvent| event.ordered_at();
-    let is_silent = |event: &&KernelEvent| {
+    node.timeline.current().filter(move |event| {
         host_lines::row_of(event).is_some_and(|row| FILE_SERVER_LOST.contains(&row.name))
-            && at(event) <= at(task)
             && !node.timeline.events.iter().any(|end| host_lines::ends(end.fact, event) && at(end.fact) >= at(event))
-    };
-    node.timeline.current().any(|event| is_silent(&event))
+    })
+}
+
+/// Returns whether a process in state D can wait for a file server that does not respond: the place where it waits is
+/// not known.
+pub(crate) fn may_wait_for_file_server(node: &Node<'_>, process: &GpuProcess) -> bool {
+    has_unknown_place(process) && silent_file_servers(node).next().is_some()
 }
 
 /// Beginnings of the names of threads of file systems and disks.

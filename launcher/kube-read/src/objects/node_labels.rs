@@ -32,7 +32,7 @@ const MAX_STATES: usize = 8;
 /// Words in the names of labels and annotations whose value is a state.
 const OF_STATE: [&str; 7] = ["state", "status", "health", "upgrade", "remediation", "quarantine", "phase"];
 /// Values that are healthy states or not states at all. The GPU Operator's own labels have separate rules.
-const IN_ORDER: [&str; 22] = [
+const IN_ORDER: [&str; 23] = [
     "true",
     "false",
     "success",
@@ -55,6 +55,7 @@ const IN_ORDER: [&str; 22] = [
     "installed",
     "deployed",
     "normal",
+    "production",
 ];
 /// Prefixes of values that report a failure or a pause, regardless of the name of the label.
 const FAILURES: [&str; 7] = ["fail", "error", "paused", "unhealthy", "degraded", "stuck", "pre-installed"];

@@ -147,9 +147,16 @@ pub(crate) fn refused_or_evicted(case: &Case<'_>) -> Option<Explanation> {
         ),
         None => what.to_owned(),
     };
+    // The finding about the node can say why it was shut down.
+    let end = case.all_findings().find(|finding| what == LOST && finding.id == "node-shut-down");
+    let (what, action) = match end {
+        Some(finding) => (format!("{what}: {}", finding.headline()), finding.action.text.clone()),
+        None => (what, action.to_owned()),
+    };
     Some(
         case.explain(cause, Certainty::Certain, what)
             .with_evidence([format!("pod status: {reason}: {message}")])
+            .with_evidence(end.into_iter().flat_map(|finding| finding.evidence.iter().take(2).cloned()))
             .with_action(code, action),
     )
 }

@@ -317,7 +317,8 @@ impl Case<'_> {
     /// Returns whether events on the pod's GPUs may be about pods that share them, because no event names a process of
     /// this pod.
     fn may_be_of_others(&self, events: &[&KernelEvent]) -> bool {
-        self.on_node.shares && !events.iter().any(|event| self.on_node.names_own_process(event))
+        (self.on_node.shares || self.on_node.is_inferred)
+            && !events.iter().any(|event| self.on_node.names_own_process(event))
     }
 
     /// Returns all findings about the node.

@@ -17,7 +17,7 @@ use crate::explanation::causes::{
 };
 use crate::explanation::types::{Cause, Certainty, Explanation};
 use crate::finding::{Action, Finding, Plan, Urgency};
-use crate::input::processes::{Stuck, waits_outside_driver};
+use crate::input::processes::{Stuck, has_unknown_place, waits_outside_driver};
 use crate::messages::phrases::{self, Part};
 use crate::messages::shapes::{self, Reading};
 use crate::messages::{elsewhere, owners};
@@ -213,9 +213,13 @@ const LONG_TERMINATING: SignedDuration = SignedDuration::from_mins(30);
 /// Explains a running pod whose process waits in the kernel for storage or the network. If the pod is being deleted, this
 /// wait is the reason why it does not end.
 pub(crate) fn waits_for_storage(case: &Case<'_>) -> Option<Explanation> {
-    let process = waiting(case).find(|process| waits_outside_driver(process))?;
     let storage = case.all_findings().find(|finding| finding.id == "remote-storage-not-responding");
-    let what = "its process waits for storage or the network (state D), and not in the NVIDIA driver";
+    let may_wait = |process: &GpuProcess| storage.is_some() && has_unknown_place(process);
+    let process = waiting(case).find(|process| waits_outside_driver(process) || may_wait(process))?;
+    let what = match waits_outside_driver(process) {
+        true => "its process waits for storage or the network (state D), and not in the NVIDIA driver",
+        false => "its process waits in the kernel (state D), and a file server does not respond to the node",
+    };
     let advice = "Restore the file server or the disk first: the process then continues or ends. Reboot the node only if that is not possible.";
     (case.pod.phase == "Running").then(|| {
         case.explain(Cause::Node, Certainty::Likely, what)

@@ -188,15 +188,15 @@ pub(super) fn held_back(case: &Case<'_>, what: String, advice: &str) -> Explanat
         reported
             .extend(case.events(&["Pending", "Inadmissible", "Evicted", "EvictedDueToPreempted", "Preempted"]).next());
     }
-    let known = reported.iter().find_map(|event| phrases::known(Part::Scheduler, &event.message));
+    let known = reported.iter().find_map(|event| Some((phrases::known(Part::Scheduler, &event.message)?, event)));
     let quotes = quotes_of(&reported);
     let what = match (known, quotes.is_empty()) {
-        (Some(known), _) => format!("{what}: {}; {}", known.what, quotes.join("; ")),
+        (Some((known, event)), _) => format!("{what}: {}; {}", known.meaning(&event.message), quotes.join("; ")),
         (None, false) => format!("{what}; {}", quotes.join("; ")),
         (None, true) => format!("{what}; no message gives the reason"),
     };
     let certainty = if quotes.is_empty() { Certainty::Likely } else { Certainty::Certain };
-    let advice = known.map_or(advice, |known| known.action).replace("{namespace}", &case.pod.namespace);
+    let advice = known.map_or(advice, |(known, _)| known.action).replace("{namespace}", &case.pod.namespace);
     case.explain(Cause::Cluster, certainty, what).with_action(ActionCode::Watch, advice)
 }
 
@@ -392,9 +392,12 @@ fn no_node_fits(case: &Case<'_>, message: &str) -> Explanation {
     };
     let what = quotes_of(&reported).into_iter().fold(what, |what, reported| format!("{what}; {reported}"));
     // The message of a queue or quota is more specific than the scheduler's message about the whole pod.
-    let told = reported.iter().find_map(|event| phrases::known(Part::Scheduler, &event.message));
-    let (what, action) = match told.filter(|told| fit.is_none_or(|fit| fit.what != told.what)) {
-        Some(told) => (format!("{what}: {}", told.what), told.action.replace("{namespace}", &case.pod.namespace)),
+    let told = reported.iter().find_map(|event| Some((phrases::known(Part::Scheduler, &event.message)?, event)));
+    let (what, action) = match told.filter(|(told, _)| fit.is_none_or(|fit| fit.what != told.what)) {
+        Some((told, event)) => (
+            format!("{what}: {}", told.meaning(&event.message)),
+            told.action.replace("{namespace}", &case.pod.namespace),
+        ),
         None => match reported.iter().find_map(|event| object_of(case, event)) {
             Some(object) => (what, format!("First resolve what {object} reports. {action}")),
             None => (what, action),

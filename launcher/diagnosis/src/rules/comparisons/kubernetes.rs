@@ -10,8 +10,9 @@ use crate::input::layers::{Layer, things};
 use crate::input::node::Node;
 use crate::input::stack::pods;
 use crate::rule::{Draft, OPERATOR_DOC, PLUGIN_DOC, Unread, rules};
+use syringe_core::classification::Severity;
 use syringe_core::facts::kubelet::RegisteredDevices;
-use syringe_core::facts::kubernetes::node::{Component, NvidiaContainer};
+use syringe_core::facts::kubernetes::node::{Component, NvidiaContainer, NvidiaPod};
 use syringe_core::gpu_names::count_without_shares;
 use syringe_core::section_name::SectionName;
 use syringe_core::unknown::Unknown;
@@ -70,7 +71,10 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     drafts.extend(of(COMPONENT_MISSING, components(node)));
     drafts.extend(of(REQUEST_DIFFERS, requests(node)));
     drafts.extend(of(RESOURCE_UNKNOWN, resources(node)));
-    drafts.extend(of(PLUGIN_GONE, plugin(node)));
+    let gone = of(PLUGIN_GONE, plugin(node));
+    // The kubelet withdraws the devices of a plugin that is gone after some minutes. So the folder is not the one it uses.
+    let severity = if all_are_offered(node) { Severity::Info } else { PLUGIN_GONE.severity };
+    drafts.extend(gone.map(|draft| draft.with_severity(severity)));
     drafts.extend(of(TWICE, offered_twice(node)));
     drafts.extend(of(RESTARTS, restarts(node)));
     drafts
@@ -298,6 +302,23 @@ fn restarts(node: &Node<'_>) -> Vec<String> {
         })
     });
     lines.take(4).collect()
+}
+
+/// Returns whether a device plugin has been ready for long, and all devices are allocatable.
+fn all_are_offered(node: &Node<'_>) -> bool {
+    let cluster = node.kubernetes;
+    let is_old =
+        |pod: &NvidiaPod| pod.ready && pod.containers.iter().all(|one| is_settled_since(node, one.state.since));
+    cluster.gpu_capacity.is_some_and(|count| count > 0)
+        && cluster.gpu_capacity == cluster.gpu_allocatable
+        && pods::of(node, Component::DevicePlugin).any(is_old)
+}
+
+/// Time after which the kubelet has withdrawn the devices of a plugin that is gone.
+const WITHDRAWN_AFTER: SignedDuration = SignedDuration::from_mins(10);
+
+fn is_settled_since(node: &Node<'_>, since: Option<Timestamp>) -> bool {
+    pods::now(node).zip(since).is_some_and(|(now, since)| now.duration_since(since) > WITHDRAWN_AFTER)
 }
 
 /// Finds registered devices without a socket of a plugin.

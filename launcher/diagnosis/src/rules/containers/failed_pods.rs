@@ -20,8 +20,8 @@ rules! {
     NODE_ERROR: "pod-reports-node-error" Warning Driver None, "Pods fail with an error of the node",
         UpdateSoftware "Find the part of {node} that the message in the evidence names.",
         means "The message with which the kubelet rejected a pod, or the last message of a program on the node, is about \
-            the node. Other pods that need the same part fail, too. If only programs report it, the finding is for \
-            information: a program can write any text.",
+            the node. Other pods that need the same part fail, too. A program can write any text: compare with other \
+            pods.",
         reads "kubernetes.failed_pods", depth 3;
 }
 
@@ -80,13 +80,10 @@ pub(super) fn refine(node: &Node<'_>, drafts: &mut Vec<Draft>) {
         let (alike, rest): (Vec<Failure>, Vec<Failure>) =
             others.into_iter().partition(|failure| failure.advice.1 == advice);
         others = rest;
-        // A program can write any text, so its message alone is no reason to act.
-        let by_program = alike.iter().all(|failure| failure.of_program);
-        let severity = if by_program { Severity::Info } else { NODE_ERROR.severity };
         let when = alike.iter().filter_map(|failure| failure.at).max();
         let uid = if let [only] = alike.as_slice() { Some(only.uid.clone()) } else { None };
         let lines = evidence::lines(alike.into_iter().map(|failure| failure.line), NAMED);
-        let mut draft = Draft { severity, when, ..Draft::on_node(NODE_ERROR) };
+        let mut draft = Draft { when, ..Draft::on_node(NODE_ERROR) };
         draft.scope.pod_uid = uid.filter(|uid| !uid.is_empty());
         drafts.push(draft.with_action(action, advice).with_all_evidence(lines));
     }

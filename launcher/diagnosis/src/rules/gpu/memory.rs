@@ -6,6 +6,7 @@
 
 use crate::evidence;
 use crate::input::node::{Gpu, Node, STALE_AFTER};
+use crate::input::processes::is_service;
 use crate::input::timeline::{concerns, is_xid};
 use crate::input::xids;
 use crate::rule::aging;
@@ -13,6 +14,7 @@ use crate::rule::{Draft, InPlan, MEMORY_DOC, RETIREMENT_DOC, Unread, XID_DOC, ru
 use syringe_core::classification::{ActionCode, Severity};
 use syringe_core::facts::ecc::{ErrorCounts, GpuEcc, RecoveryAction, RemappedRows, RetiredPages, SramErrors};
 use syringe_core::facts::kernel_log::KernelEvent;
+use syringe_core::facts::processes::GpuProcess;
 use syringe_core::section_name::SectionName;
 use syringe_core::unknown::Unknown;
 
@@ -354,6 +356,11 @@ fn errors(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
                 .with_severity(Severity::Warning)
                 .with_action(ActionCode::RestartPod, ONLY_RESTART)
                 .aged(node, gpu, &events, true)
+        } else if rule.id == CONTAINED.id && is_in_use_again(node, gpu, &events) {
+            draft
+                .with_severity(Severity::Warning)
+                .with_action(ActionCode::DrainAndReset, ONLY_RESET)
+                .aged(node, gpu, &events, true)
         } else {
             draft.aged(node, gpu, &events, true)
         };
@@ -361,6 +368,23 @@ fn errors(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
         draft = draft.unless_unread(node, &events);
     }
     Some(draft)
+}
+
+/// Action for a contained error after which the GPU is in use again.
+const ONLY_RESET: &str = "Reset {gpu} at the next drain of {node}, so that the repair takes effect. A program that was started after the error uses {gpu}.";
+
+/// Returns whether a program uses the GPU that was started after the errors, all errors name the program that they ended,
+/// and the driver recommends no action.
+fn is_in_use_again(node: &Node<'_>, gpu: &Gpu, events: &[&KernelEvent]) -> bool {
+    let asked = node.recovery_action(gpu).is_some_and(|(action, _)| action != RecoveryAction::None);
+    if asked || events.iter().any(|event| is_xid(event, &[94]) && event.pid.is_none()) {
+        return false;
+    }
+    let last = events.iter().filter_map(|event| event.last).max();
+    let is_later = |process: &GpuProcess| process.started_at.zip(last).is_some_and(|(start, last)| start > last);
+    let uses = |process: &GpuProcess| process.uses.iter().any(|usage| Some(usage.gpu) == gpu.index);
+    let mut all = node.processes().into_iter().flat_map(|section| &section.processes);
+    all.any(|process| uses(process) && !is_service(process) && is_later(process))
 }
 
 /// Action for a contained error after which the driver asks for no reset.

@@ -535,6 +535,13 @@ fn not_ready(node: &Node<'_>) -> Draft {
     };
     let draft = if rule.id == NO_NETWORK.id { draft.with_all_evidence(network_sets(node)) } else { draft };
     let draft = Draft { reason: why_none_starts(node, rule), ..draft };
+    let draft = match taken_back(node).filter(|_| rule.id == SHUT_DOWN.id) {
+        Some(event) => Draft {
+            reason: Some(format!("its cloud takes the machine back (event {})", evidence::name(&event.reason))),
+            ..draft.with_action(ActionCode::Watch, TAKEN_BACK_ADVICE)
+        },
+        None => draft,
+    };
     let draft = match reboot.filter(|_| !joins) {
         Some(age) => {
             let advice = format!(
@@ -591,9 +598,28 @@ fn cause<'a>(node: &Node<'a>) -> (Rule, Option<&'a str>) {
         let text = format!("{} {} {}", condition.name, condition.reason, condition.message).to_lowercase();
         CAUSES.iter().find(|(words, _)| words.iter().any(|word| text.contains(word))).map(|(_, rule)| *rule)
     };
-    let silent = ready.iter().any(|condition| condition.status == "Unknown").then_some(SILENT);
+    let silent = ready.iter().any(|condition| condition.status == "Unknown");
+    let silent = silent.then(|| if taken_back(node).is_some() { SHUT_DOWN } else { SILENT });
     let rule = ready.iter().find_map(known).or(silent).or_else(|| others.iter().find_map(known));
     (rule.unwrap_or(NOT_READY), None)
+}
+
+const TAKEN_BACK_ADVICE: &str = "Nothing is to be repaired: the cloud takes spot and preemptible machines back. Wait for a new machine of the pool, and let the jobs \
+     start from their last checkpoint.";
+
+/// Words in the reasons and messages of events about a machine that its cloud takes back.
+const TAKEN_BACK: [&str; 4] = ["preempt", "spotinterruption", "spot interruption", "terminatescheduled"];
+
+/// An event that is older than this did not end the machine.
+const TAKEN_BACK_WITHIN: SignedDuration = SignedDuration::from_mins(30);
+
+/// Returns the event about the end of a spot machine.
+fn taken_back<'a>(node: &Node<'a>) -> Option<&'a PodWarning> {
+    node.kubernetes.warnings.iter().find(|event| {
+        let text = format!("{} {}", event.reason, event.message).to_lowercase();
+        let age = pods::time_of_api(node).zip(event.last).map(|(now, at)| now.duration_since(at));
+        TAKEN_BACK.iter().any(|word| text.contains(word)) && age.is_some_and(|age| age < TAKEN_BACK_WITHIN)
+    })
 }
 
 /// Returns the first taint that shows why the node is not Ready or is being removed.

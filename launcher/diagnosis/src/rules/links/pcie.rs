@@ -158,18 +158,17 @@ fn link(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     let at_most = |own: u32, port: Option<u32>| port.filter(|port| *port > 0).map_or(own, |port| port.min(own));
     let slot = (port.and_then(|port| port.max_width), port.and_then(|port| port.max_generation));
     let device = node.topology_of(gpu).and_then(|topology| topology.pcie_path.first());
+    // If the slot is not visible, the host of the machine has chosen lanes and generation.
+    let of_host = port.is_none() && boards::is_virtual_machine(node);
+    let known = |draft: Draft| match of_host {
+        true => draft.with_severity(Severity::Info).with_action(ActionCode::Watch, OF_HOST),
+        false => draft,
+    };
     if let (Some(width), Some(most)) = (pcie.width, pcie.max_width.map(|most| at_most(most, slot.0)))
         && width < most
         && width > 0
     {
-        let draft = Draft::on_gpu(WIDTH, gpu).with_evidence(format!("x{width} of x{most}"));
-        // The slot is not visible: the host of the machine has chosen the number of lanes.
-        let of_host = port.is_none() && boards::is_virtual_machine(node);
-        return Some(if of_host {
-            draft.with_severity(Severity::Info).with_action(ActionCode::Watch, OF_HOST)
-        } else {
-            draft
-        });
+        return Some(known(Draft::on_gpu(WIDTH, gpu).with_evidence(format!("x{width} of x{most}"))));
     }
     // A firmware setting lowers NVML's maximum, but not the maximum that both ends of the link support.
     let both_ends = device.and_then(|device| device.max_generation).zip(slot.1).map(|(device, slot)| device.min(slot));
@@ -179,13 +178,13 @@ fn link(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     let generation = pcie.generation?.max(in_sysfs);
     let most = at_most(pcie.max_generation?, slot.1).max(both_ends.unwrap_or(0));
     let load = loaded(node, gpu)?;
-    (generation < most && generation > 0)
-        .then(|| Draft::on_gpu(GENERATION, gpu).with_evidence(format!("generation {generation} of {most} {load}")))
+    let evidence = || format!("generation {generation} of {most} {load}");
+    (generation < most && generation > 0).then(|| known(Draft::on_gpu(GENERATION, gpu).with_evidence(evidence())))
 }
 
 /// Action for a link whose slot belongs to the host of a virtual machine.
-const OF_HOST: &str = "No action: {node} is a virtual machine, and its host decides how many lanes {gpu} gets. Compare with other machines of this \
-     instance type if transfers are slow.";
+const OF_HOST: &str = "No action: {node} is a virtual machine, and its host decides how many lanes and which generation {gpu} gets. Compare with other \
+     machines of this instance type if transfers are slow.";
 
 /// Returns the load of a GPU if its link must run at the full generation.
 fn loaded(node: &Node<'_>, gpu: &Gpu) -> Option<Load> {

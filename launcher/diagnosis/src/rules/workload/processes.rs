@@ -10,7 +10,8 @@ use crate::evidence;
 use crate::input::node::{Node, STALE_AFTER};
 use crate::input::pods_match::matching_fails;
 use crate::input::processes::{
-    MIN_BYTES, StuckReason, is_service, is_together, stuck_reason, tasks_of_host, waits_outside_driver,
+    MIN_BYTES, StuckReason, is_service, is_together, may_wait_for_file_server, stuck_reason, tasks_of_host,
+    waits_outside_driver,
 };
 use crate::rule::{DEBUG_DOC, Draft, Rule, rules};
 use syringe_core::classification::{ActionCode, Severity};
@@ -194,6 +195,11 @@ fn uninterruptible(node: &Node<'_>, process: &GpuProcess) -> Draft {
             ActionCode::Watch,
             "No signal ends the process in this state. The process does not wait in the NVIDIA driver: if it is still in this state \
              in a minute, check disk and network of {node}.",
+        ),
+        None if may_wait_for_file_server(node, process) => base(WAITING).with_action(
+            ActionCode::Watch,
+            "No signal ends the process in this state. It probably waits for the file server that does not respond (see that finding), and \
+             continues when the server is back.",
         ),
         None if is_being_deleted(node, process) => base(WAITING_DELETED).with_evidence("its pod is being deleted"),
         None => base(WAITING),

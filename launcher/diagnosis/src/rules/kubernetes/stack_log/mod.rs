@@ -111,8 +111,8 @@ fn for_other_runtime(node: &Node<'_>, failing_pod: &FailingPod<'_>) -> Option<Re
 }
 
 /// Action for a container of the stack that was killed because of its memory limit.
-pub(crate) const MORE_MEMORY: &str = "Raise the memory limit of that container (resources.limits.memory in its DaemonSet, or in the custom \
-                                      resource of the operator that writes it).";
+pub(crate) const MORE_MEMORY: &str = "Raise the memory limit of that container (resources.limits.memory) where its pod is defined: in its job or DaemonSet, or in \
+                                      the custom resource of the operator that writes it.";
 
 /// Returns why the kubelet or the container runtime cannot start the container.
 fn of_runtime(failing_pod: &FailingPod<'_>) -> Option<Reason> {

@@ -7,7 +7,7 @@ use syringe_core::classification::Severity;
 use syringe_core::facts::kubernetes::daemon_set::{DaemonSetFacts, DaemonSetRole};
 use syringe_core::facts::kubernetes::lifecycle::{MachineFacts, NodeConditionFact};
 use syringe_core::facts::kubernetes::node::{
-    ContainerStateKind, KubernetesFacts, NvidiaContainer, NvidiaContainerState, NvidiaPod,
+    ContainerStateKind, KubernetesFacts, NvidiaContainer, NvidiaContainerState, NvidiaPod, PodWarning,
 };
 use syringe_core::report::Report;
 
@@ -115,6 +115,30 @@ fn a_node_that_is_removed_or_joining_is_not_critical() {
         let diagnosis = diagnose(&report, &facts);
         assert_eq!(diagnosis.verdict, Verdict::Unknown, "{facts:?}: {}", diagnosis.summary);
         assert!(!diagnosis.findings.is_empty(), "{facts:?}");
+    }
+}
+
+#[test]
+fn a_machine_that_its_cloud_takes_back_is_no_silent_kubelet() {
+    let ready = || vec![condition("Ready", "Unknown", "Kubelet stopped posting node status.")];
+    let report = Report { taken_at: "2026-11-21T02:00:00Z".parse().ok(), ..Report::default() };
+    let event = |reason: &str, last: &str| PodWarning {
+        reason: reason.into(),
+        message: "Node will be evicted".into(),
+        last: last.parse().ok(),
+        ..PodWarning::default()
+    };
+    for (event, id) in [
+        (event("PreemptScheduled", "2026-11-21T01:50:00Z"), "node-shut-down"),
+        (event("PreemptScheduled", "2026-11-20T01:50:00Z"), "kubelet-not-reporting"),
+        (event("Rebooted", "2026-11-21T01:50:00Z"), "kubelet-not-reporting"),
+    ] {
+        let facts = KubernetesFacts { warnings: vec![event], read_at: report.taken_at, ..unreached(ready()) };
+        let diagnosis = diagnose(&report, &facts);
+        let found =
+            diagnosis.findings.iter().find(|finding| NOT_READY.contains(&finding.id.as_str())).expect("a finding");
+        assert_eq!(found.id, id, "{}", diagnosis.summary);
+        assert_eq!(found.headline().contains("takes the machine back"), id == "node-shut-down");
     }
 }
 

@@ -275,6 +275,19 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
                 let slow = l40s(2).telemetry(1, |gpu| gpu.pcie.generation = Some(1));
                 slow.topology(1, |gpu| gpu.pcie_path[0].generation = Some(1))
             }),
+        healthy("pcie-generation-of-a-virtual-machine", "A virtual machine does not show the slot: its host decides the generation.")
+            .must(finding("pcie-generation-low").severity(Info))
+            .must_not(ANY_WARNING)
+            .node(|| {
+                t4().telemetry(0, |gpu| {
+                    (gpu.pcie.generation, gpu.pcie.max_generation) = (Some(2), Some(3));
+                    gpu.utilization.gpu_percent = Some(60);
+                })
+                .topology(0, |gpu| {
+                    gpu.pcie_path.truncate(1);
+                    gpu.pcie_path[0].generation = Some(2);
+                })
+            }),
         healthy("pcie-generation-of-two-moments", "NVML read the link of GPU 1 before the load raised its generation.")
             .must_not(ANY_WARNING)
             .node(|| l40s(2).telemetry(1, |gpu| gpu.pcie.generation = Some(1))),

@@ -54,6 +54,20 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
                 .kernel_line(ago(minutes(9)), "nfs: server 10.20.0.5 not responding, still trying")
                 .kernel_line(ago(minutes(8)), BLOCKED)
         }),
+        warning(
+            "process-waits-for-nfs",
+            "The kernel reports a process as blocked after the file server stopped responding, and its place in the kernel is unknown.",
+        )
+        .must("process-uninterruptible")
+        .must("remote-storage-not-responding")
+        .must_not(["process-stuck", "class:hardware", "severity:critical"])
+        .node(|| {
+            h100(2)
+                .job(1, |process| process.state = text("D"))
+                .kernel_line(ago(minutes(9)), "nfs: server 10.20.0.5 not responding, still trying")
+                .kernel_line(ago(minutes(8)), "INFO: task python3:41211 blocked for more than 122 seconds.")
+                .kernel_line(ago(minutes(3)), "nfs: server 10.20.0.5 not responding, still trying")
+        }),
         unknown("counters-refused", "NVML returns an error for the error counters of GPU 1.")
             .must_not(ANY_WARNING)
             .node(|| {

@@ -598,9 +598,9 @@ fn cause<'a>(node: &Node<'a>) -> (Rule, Option<&'a str>) {
         let text = format!("{} {} {}", condition.name, condition.reason, condition.message).to_lowercase();
         CAUSES.iter().find(|(words, _)| words.iter().any(|word| text.contains(word))).map(|(_, rule)| *rule)
     };
-    let silent = ready.iter().any(|condition| condition.status == "Unknown");
-    let silent = silent.then(|| if taken_back(node).is_some() { SHUT_DOWN } else { SILENT });
+    let silent = ready.iter().any(|condition| condition.status == "Unknown").then_some(SILENT);
     let rule = ready.iter().find_map(known).or(silent).or_else(|| others.iter().find_map(known));
+    let rule = rule.map(|rule| if rule.id == SILENT.id && taken_back(node).is_some() { SHUT_DOWN } else { rule });
     (rule.unwrap_or(NOT_READY), None)
 }
 

@@ -214,7 +214,7 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
             .must(finding("pod-reports-node-error").severity(Warning).evidence([
                 "pod ml/eval-0 failed, 20 min ago: no NUMA node has enough free GPUs",
             ]))
-            .must(finding("pod-reports-node-error").severity(Warning).evidence([
+            .must(finding("pod-reports-node-error").severity(Info).evidence([
                 "pod ml/serve-0 (container main) failed, 5 min ago, restarted 1 time: its container lost access to its GPUs",
             ]))
             .must_not(["pods-not-starting", "class:hardware"])
@@ -261,6 +261,13 @@ pub(crate) fn scenarios() -> Vec<Scenario> {
                 KubernetesFacts { failed_pods: Some(vec![looping]), ..cluster_with_gpus(NODE, 2) }
             })
             .node(|| l40s(2).remapped_rows(1, |rows| (rows.uncorrectable, rows.pending) = (1, true))),
+        warning("contained-error-of-a-restarted-program", "A program that was started after a contained memory error uses the GPU.")
+            .must(finding("ecc-contained").gpu(1).severity(Warning))
+            .must_not(["severity:critical"])
+            .node(|| after_contained_error(1)),
+        critical("contained-errors-of-a-crash-loop", "Each start of the program ends with a contained memory error.")
+            .must(finding("ecc-contained").gpu(1).severity(Critical))
+            .node(|| after_contained_error(3)),
         critical("missing-device-file-with-its-victim", "A pod cannot start because a device file is missing.")
             .must(finding("device-nodes-missing").evidence(["nvidia1", "pod ml/rerank-0 does not start, since 10 min ago"]))
             .must_not(["class:hardware"])
@@ -468,6 +475,15 @@ fn two_services(second_mib: u64) -> Node {
     node.running(Some("chat"), process(41_210, "python3", server, 4_180, on_gpu(0, 33_000 * MIB)))
         .running(Some("embed"), process(41_377, "python3", "python3 serve.py", 88_000, on_gpu(0, second_mib * MIB)))
         .allocations(shares)
+}
+
+/// Returns a node on which a program uses GPU 1 that was started after this number of contained errors.
+fn after_contained_error(count: i64) -> Node {
+    let message = "Contained: SM (0x1). RST: No, D-RST: Yes";
+    let errors = |node: Node, at: i64| node.xid(ago(minutes(60 + at)), 1, 94, "pid=29011, name=python3", message);
+    (0..count).fold(h100(2), errors).job_started(1, ago(minutes(30))).ecc(1, |ecc| {
+        ecc.volatile.uncorrected = u64::try_from(count).ok();
+    })
 }
 
 /// Returns a pod whose container failed with a message.

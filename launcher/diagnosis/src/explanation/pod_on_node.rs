@@ -141,7 +141,7 @@ impl PodOnNode {
         else {
             return;
         };
-        if !self.addresses.is_empty() || pod.phase != "Failed" {
+        if !self.allocations_read || !self.addresses.is_empty() || pod.phase != "Failed" {
             return;
         }
         let is_near = |event: &&KernelEvent| {
@@ -155,16 +155,22 @@ impl PodOnNode {
         let allocations =
             Section::data_of(&report.sections.kubelet).into_iter().flat_map(|kubelet| &kubelet.allocations);
         let allocations: Vec<&Allocation> = allocations.collect();
+        let is_held = |index: Option<u32>, uuid: Option<&str>| {
+            let names = GpuNames::from_report(report, index, uuid);
+            allocations.iter().any(|allocation| names.match_allocation(allocation))
+        };
         let is_free = |address: &&PciAddress| {
-            let gpu = inventory.gpus.iter().find(|gpu| gpu.pci_address.as_ref() == Some(*address));
-            gpu.is_some_and(|gpu| {
-                let names = GpuNames::from_report(report, Some(gpu.index), gpu.uuid.as_deref());
-                !allocations.iter().any(|allocation| names.match_allocation(allocation))
-            })
+            let listed = inventory.gpus.iter().find(|gpu| gpu.pci_address.as_ref() == Some(*address));
+            let lost = inventory.lost.iter().find(|gpu| gpu.pci_address.as_ref() == Some(*address));
+            match (listed, lost) {
+                (Some(gpu), _) => !is_held(Some(gpu.index), gpu.uuid.as_deref()),
+                (None, Some(gpu)) => !is_held(gpu.index, gpu.uuid.as_deref()),
+                (None, None) => false,
+            }
         };
         let faults = log.events.iter().filter(is_near).filter(is_grave).filter_map(|event| event.pci_address.as_ref());
         let found: BTreeSet<PciAddress> = faults.filter(is_free).cloned().collect();
-        if (1..=pod.gpus_requested as usize).contains(&found.len()) {
+        if !found.is_empty() && found.len() == pod.gpus_requested as usize {
             let is_found = |address: &Option<PciAddress>| address.as_ref().is_some_and(|one| found.contains(one));
             self.indices =
                 inventory.gpus.iter().filter(|gpu| is_found(&gpu.pci_address)).map(|gpu| gpu.index).collect();

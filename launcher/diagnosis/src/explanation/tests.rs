@@ -277,7 +277,8 @@ fn node_without_fabric() -> Report {
 #[test]
 fn the_gpu_of_a_pod_that_ended_is_inferred_from_a_fault_at_its_end() {
     let explained = |at: &str, gpu: &str, has_another: bool| {
-        let mut report = node(vec![xid(48, at, gpu, None)]);
+        let code = if gpu == OWN_GPU { 48 } else { 119 };
+        let mut report = node(vec![xid(code, at, gpu, None)]);
         let kubelet = report.sections.kubelet.as_mut().and_then(|kubelet| kubelet.data.as_mut()).expect("a kubelet");
         kubelet.allocations.retain(|_| has_another);
         kubelet.allocations.iter_mut().for_each(|held| held.pod_uid = "another".into());
@@ -286,8 +287,8 @@ fn the_gpu_of_a_pod_that_ended_is_inferred_from_a_fault_at_its_end() {
         let explained = explain(&pod, Some((&report, &diagnosis)), None);
         (explained.cause, explained.certainty)
     };
-    assert_eq!(explained("02:29:40", OWN_GPU, false), (Cause::Gpu, Certainty::Likely));
-    assert_eq!(explained("02:29:40", OTHER_GPU, true), (Cause::Gpu, Certainty::Likely));
+    assert_eq!(explained("02:29:40", OWN_GPU, false), (Cause::Gpu, Certainty::Possible));
+    assert_eq!(explained("02:29:40", OTHER_GPU, true), (Cause::Node, Certainty::Possible));
     assert_ne!(explained("02:29:40", OWN_GPU, true).0, Cause::Gpu, "another pod has this GPU");
     assert_ne!(explained("02:20:00", OWN_GPU, false).0, Cause::Gpu, "long before the end");
     assert_ne!(explained("02:35:00", OWN_GPU, false).0, Cause::Gpu, "after the end");

@@ -2,7 +2,7 @@
 //! processes that compute on the GPUs. `stuck`, `stuck_on`, `stuck_reason`, `waits_outside_driver`: GPU processes in
 //! state D, and why they wait. `tasks_of_host`: blocked threads of disks and file systems.
 
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 
 use crate::input::driver::Driver;
 use crate::input::node::{Gpu, Node, STALE_AFTER};
@@ -129,22 +129,32 @@ const FILE_SERVER_LOST: [&str; 4] = ["nfs_lost", "lustre_lost", "ceph_lost", "ci
 
 /// Returns whether a file server stopped responding before the kernel reported a blocked task, and still does not respond.
 fn waits_for_file_server(node: &Node<'_>, task: &KernelEvent) -> bool {
-    silent_file_servers(node).any(|event| event.first.or(event.ordered_at()) <= task.ordered_at())
+    let Some(hung) = task.ordered_at() else { return false };
+    let lost_before = |event: &KernelEvent| {
+        let times = event.occurred_at().into_iter().filter(|at| *at <= hung && hung.duration_since(*at) < STALE_AFTER);
+        times.max().is_some_and(|lost| !responds_again(node, event, lost, hung))
+    };
+    node.timeline.current().any(|event| is_about_file_server(event) && lost_before(event))
 }
 
-/// Returns the lines about file servers that stopped responding and still do not respond.
-fn silent_file_servers<'n>(node: &'n Node<'_>) -> impl Iterator<Item = &'n KernelEvent> {
-    let at = |event: &KernelEvent| event.ordered_at();
-    node.timeline.current().filter(move |event| {
-        host_lines::row_of(event).is_some_and(|row| FILE_SERVER_LOST.contains(&row.name))
-            && !node.timeline.events.iter().any(|end| host_lines::ends(end.fact, event) && at(end.fact) >= at(event))
-    })
+fn is_about_file_server(event: &KernelEvent) -> bool {
+    host_lines::row_of(event).is_some_and(|row| FILE_SERVER_LOST.contains(&row.name))
 }
 
-/// Returns whether a process in state D can wait for a file server that does not respond: the place where it waits is
-/// not known.
+/// Returns whether a file server responded again between two times.
+fn responds_again(node: &Node<'_>, event: &KernelEvent, from: Timestamp, to: Timestamp) -> bool {
+    let is_between = |end: &KernelEvent| end.occurred_at().iter().any(|at| (from..=to).contains(at));
+    node.timeline.events.iter().any(|end| host_lines::ends(end.fact, event) && is_between(end.fact))
+}
+
+/// Returns whether a process in state D can wait for a file server that does not respond now: the place where it waits
+/// is not known.
 pub(crate) fn may_wait_for_file_server(node: &Node<'_>, process: &GpuProcess) -> bool {
-    has_unknown_place(process) && silent_file_servers(node).next().is_some()
+    let is_silent = |event: &KernelEvent| {
+        let lost = event.ordered_at().filter(|lost| node.age(Some(*lost)).is_some_and(|age| age < STALE_AFTER));
+        lost.zip(node.now).is_some_and(|(lost, now)| !responds_again(node, event, lost, now))
+    };
+    has_unknown_place(process) && node.timeline.current().any(|event| is_about_file_server(event) && is_silent(event))
 }
 
 /// Beginnings of the names of threads of file systems and disks.

@@ -148,18 +148,25 @@ pub(crate) fn refused_or_evicted(case: &Case<'_>) -> Option<Explanation> {
         None => what.to_owned(),
     };
     // The finding about the node can say why it was shut down.
-    let end = case.all_findings().find(|finding| what == LOST && finding.id == "node-shut-down");
-    let (what, action) = match end {
-        Some(finding) => (format!("{what}: {}", finding.headline()), finding.action.text.clone()),
-        None => (what, action.to_owned()),
+    let now = case.report.and_then(|report| report.taken_at);
+    let is_near = now
+        .zip(case.ended().and_then(|end| end.finished))
+        .is_none_or(|(now, end)| now.duration_since(end) < SHUT_DOWN_WITHIN);
+    let end = case.all_findings().find(|finding| what == LOST && is_near && finding.id == "node-shut-down");
+    let (what, action, certainty) = match end {
+        Some(finding) => (format!("{what}: {}", finding.headline()), finding.action.text.clone(), Certainty::Likely),
+        None => (what, action.to_owned(), Certainty::Certain),
     };
     Some(
-        case.explain(cause, Certainty::Certain, what)
+        case.explain(cause, certainty, what)
             .with_evidence([format!("pod status: {reason}: {message}")])
             .with_evidence(end.into_iter().flat_map(|finding| finding.evidence.iter().take(2).cloned()))
             .with_action(code, action),
     )
 }
+
+/// A pod that ended longer ago was not ended by the current shutdown of its node.
+const SHUT_DOWN_WITHIN: SignedDuration = SignedDuration::from_hours(1);
 
 /// Explains a pod whose deadline ended before one of its containers had started. The reason of the wait is the cause,
 /// and the deadline only ended the wait.

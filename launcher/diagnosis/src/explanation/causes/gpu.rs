@@ -70,6 +70,9 @@ fn with_mechanism<'c>(case: &'c Case<'_>) -> Vec<&'c Finding> {
     findings
 }
 
+/// Evidence of a GPU that is inferred.
+const INFERRED: &str = "the GPU of the pod is inferred: it failed when the pod ended, and no pod has it now";
+
 fn of_gpu(
     case: &Case<'_>,
     certainty: Certainty,
@@ -87,6 +90,7 @@ fn of_gpu(
         .with_evidence(findings.iter().map(|finding| finding_quote(finding)))
         .with_evidence(mechanism.map(|(finding, mechanism)| format!("{}: {mechanism}", finding.id)))
         .with_evidence(unmet)
+        .with_evidence(case.on_node.is_inferred.then(|| INFERRED.to_owned()))
         .with_evidence(end_quote(case))
         .with_plan_or(
             case.plan(),
@@ -108,7 +112,7 @@ fn certainty_of(case: &Case<'_>, xids: &[&KernelEvent]) -> Certainty {
     let matches = |event: &&KernelEvent| {
         !affects_one_process(event) || event.pid.is_none() || case.on_node.names_own_process(event)
     };
-    if !case.failed_container_had_gpus() {
+    if !case.failed_container_had_gpus() || case.on_node.is_inferred {
         Certainty::Possible
     } else if case.may_be_of_others(xids) || !xids.iter().any(matches) {
         Certainty::Likely
@@ -158,10 +162,12 @@ pub(crate) fn broken_driver(case: &Case<'_>) -> Option<Explanation> {
     if xids.is_empty() || case.pod.phase == "Succeeded" {
         return None;
     }
-    let certainty = if case.failed_container_had_gpus() { Certainty::Certain } else { Certainty::Possible };
+    let is_known = case.failed_container_had_gpus() && !case.on_node.is_inferred;
+    let certainty = if is_known { Certainty::Certain } else { Certainty::Possible };
     Some(
         case.explain(Cause::Node, certainty, "the driver or the firmware of the GPU failed while the pod was running")
             .with_evidence(quotes(&xids))
+            .with_evidence(case.on_node.is_inferred.then(|| INFERRED.to_owned()))
             .with_plan_or(
                 case.plan(),
                 ActionCode::DrainAndReset,

@@ -214,15 +214,20 @@ const LONG_TERMINATING: SignedDuration = SignedDuration::from_mins(30);
 /// wait is the reason why it does not end.
 pub(crate) fn waits_for_storage(case: &Case<'_>) -> Option<Explanation> {
     let storage = case.all_findings().find(|finding| finding.id == "remote-storage-not-responding");
-    let may_wait = |process: &GpuProcess| storage.is_some() && has_unknown_place(process);
+    let is_silent = storage.is_some_and(|finding| finding.severity > Severity::Info);
+    let may_wait = |process: &GpuProcess| is_silent && has_unknown_place(process);
     let process = waiting(case).find(|process| waits_outside_driver(process) || may_wait(process))?;
-    let what = match waits_outside_driver(process) {
-        true => "its process waits for storage or the network (state D), and not in the NVIDIA driver",
-        false => "its process waits in the kernel (state D), and a file server does not respond to the node",
+    let (certainty, what) = if waits_outside_driver(process) {
+        (Certainty::Likely, "its process waits for storage or the network (state D), and not in the NVIDIA driver")
+    } else {
+        (
+            Certainty::Possible,
+            "its process waits in the kernel (state D), and a file server does not respond to the node",
+        )
     };
     let advice = "Restore the file server or the disk first: the process then continues or ends. Reboot the node only if that is not possible.";
     (case.pod.phase == "Running").then(|| {
-        case.explain(Cause::Node, Certainty::Likely, what)
+        case.explain(Cause::Node, certainty, what)
             .with_evidence([in_words(process)])
             .with_evidence(storage.map(finding_quote))
             .with_evidence(storage.into_iter().flat_map(|finding| finding.evidence.iter().take(2).cloned()))

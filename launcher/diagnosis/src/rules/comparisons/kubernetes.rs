@@ -10,7 +10,6 @@ use crate::input::layers::{Layer, things};
 use crate::input::node::Node;
 use crate::input::stack::pods;
 use crate::rule::{Draft, OPERATOR_DOC, PLUGIN_DOC, Unread, rules};
-use syringe_core::classification::Severity;
 use syringe_core::facts::kubelet::RegisteredDevices;
 use syringe_core::facts::kubernetes::node::{Component, NvidiaContainer, NvidiaPod};
 use syringe_core::gpu_names::count_without_shares;
@@ -71,10 +70,7 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     drafts.extend(of(COMPONENT_MISSING, components(node)));
     drafts.extend(of(REQUEST_DIFFERS, requests(node)));
     drafts.extend(of(RESOURCE_UNKNOWN, resources(node)));
-    let gone = of(PLUGIN_GONE, plugin(node));
-    // The kubelet withdraws the devices of a plugin that is gone after some minutes. So the folder is not the one it uses.
-    let severity = if all_are_offered(node) { Severity::Info } else { PLUGIN_GONE.severity };
-    drafts.extend(gone.map(|draft| draft.with_severity(severity)));
+    drafts.extend(of(PLUGIN_GONE, plugin(node)));
     drafts.extend(of(TWICE, offered_twice(node)));
     drafts.extend(of(RESTARTS, restarts(node)));
     drafts
@@ -304,11 +300,15 @@ fn restarts(node: &Node<'_>) -> Vec<String> {
     lines.take(4).collect()
 }
 
-/// Returns whether a device plugin has been ready for long, and all devices are allocatable.
+/// Returns whether a device plugin has been ready for long, and all devices are allocatable. The kubelet withdraws the
+/// devices of a plugin that is gone, so it uses another folder than the one that was read.
 fn all_are_offered(node: &Node<'_>) -> bool {
     let cluster = node.kubernetes;
-    let is_old =
-        |pod: &NvidiaPod| pod.ready && pod.containers.iter().all(|one| is_settled_since(node, one.state.since));
+    let is_old = |pod: &NvidiaPod| {
+        pod.ready
+            && !pod.containers.is_empty()
+            && pod.containers.iter().all(|one| is_settled_since(node, one.state.since))
+    };
     cluster.gpu_capacity.is_some_and(|count| count > 0)
         && cluster.gpu_capacity == cluster.gpu_allocatable
         && pods::of(node, Component::DevicePlugin).any(is_old)
@@ -329,6 +329,7 @@ fn plugin(node: &Node<'_>) -> Vec<String> {
     if registered == 0
         || !node.stack.advertises_gpus
         || sockets.is_none_or(|sockets| !sockets.is_empty())
+        || all_are_offered(node)
         || !pods::is_settled(node)
     {
         return Vec::new();

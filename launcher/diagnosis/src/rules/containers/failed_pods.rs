@@ -80,10 +80,13 @@ pub(super) fn refine(node: &Node<'_>, drafts: &mut Vec<Draft>) {
         let (alike, rest): (Vec<Failure>, Vec<Failure>) =
             others.into_iter().partition(|failure| failure.advice.1 == advice);
         others = rest;
+        // A program can write any text, and a restart may have repaired the fault.
+        let is_alone = matches!(alike.as_slice(), [only] if only.of_program && !only.is_lasting);
+        let severity = if is_alone { Severity::Info } else { NODE_ERROR.severity };
         let when = alike.iter().filter_map(|failure| failure.at).max();
         let uid = if let [only] = alike.as_slice() { Some(only.uid.clone()) } else { None };
         let lines = evidence::lines(alike.into_iter().map(|failure| failure.line), NAMED);
-        let mut draft = Draft { when, ..Draft::on_node(NODE_ERROR) };
+        let mut draft = Draft { severity, when, ..Draft::on_node(NODE_ERROR) };
         draft.scope.pod_uid = uid.filter(|uid| !uid.is_empty());
         drafts.push(draft.with_action(action, advice).with_all_evidence(lines));
     }

@@ -4,6 +4,8 @@
 //! NVML shows whether the repair is pending. Aggregate counters describe the history of the board, not its current
 //! state.
 
+use jiff::SignedDuration;
+
 use crate::evidence;
 use crate::input::node::{Gpu, Node, STALE_AFTER};
 use crate::input::processes::is_service;
@@ -373,15 +375,22 @@ fn errors(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
 /// Action for a contained error after which the GPU is in use again.
 const ONLY_RESET: &str = "Reset {gpu} at the next drain of {node}, so that the repair takes effect. A program that was started after the error uses {gpu}.";
 
-/// Returns whether a program uses the GPU that was started after the errors, all errors name the program that they ended,
-/// and the driver recommends no action.
+/// A program that has run for this long works.
+const WORKS: SignedDuration = SignedDuration::from_mins(5);
+
+/// Returns whether there was one contained error, it names the program that it ended, the driver asks for no action (older
+/// drivers ask for none), and a program that was started after the error has used the GPU for some time.
 fn is_in_use_again(node: &Node<'_>, gpu: &Gpu, events: &[&KernelEvent]) -> bool {
+    let contained: Vec<&&KernelEvent> = events.iter().filter(|event| is_xid(event, &[94])).collect();
     let asked = node.recovery_action(gpu).is_some_and(|(action, _)| action != RecoveryAction::None);
-    if asked || events.iter().any(|event| is_xid(event, &[94]) && event.pid.is_none()) {
+    if asked || contained.iter().map(|event| event.count).sum::<u64>() != 1 || contained[0].pid.is_none() {
         return false;
     }
     let last = events.iter().filter_map(|event| event.last).max();
-    let is_later = |process: &GpuProcess| process.started_at.zip(last).is_some_and(|(start, last)| start > last);
+    let is_later = |process: &GpuProcess| {
+        let works = node.age(process.started_at).is_some_and(|age| age > WORKS);
+        works && process.started_at.zip(last).is_some_and(|(start, last)| start > last)
+    };
     let uses = |process: &GpuProcess| process.uses.iter().any(|usage| Some(usage.gpu) == gpu.index);
     let mut all = node.processes().into_iter().flat_map(|section| &section.processes);
     all.any(|process| uses(process) && !is_service(process) && is_later(process))

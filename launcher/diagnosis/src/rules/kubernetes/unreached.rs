@@ -607,18 +607,21 @@ fn cause<'a>(node: &Node<'a>) -> (Rule, Option<&'a str>) {
 const TAKEN_BACK_ADVICE: &str = "Nothing is to be repaired: the cloud takes spot and preemptible machines back. Wait for a new machine of the pool, and let the jobs \
      start from their last checkpoint.";
 
-/// Words in the reasons and messages of events about a machine that its cloud takes back.
-const TAKEN_BACK: [&str; 4] = ["preempt", "spotinterruption", "spot interruption", "terminatescheduled"];
+/// Reasons of events about a machine that its cloud takes back (GKE, AKS, Karpenter, node termination handlers).
+const TAKEN_BACK: [&str; 6] =
+    ["PreemptScheduled", "Preempted", "InstancePreempted", "SpotInterruption", "SpotInterrupted", "PreemptionNotice"];
 
-/// An event that is older than this did not end the machine.
-const TAKEN_BACK_WITHIN: SignedDuration = SignedDuration::from_mins(30);
+/// Maximum time between such an event and the last report of the kubelet.
+const TAKEN_BACK_WITHIN: SignedDuration = SignedDuration::from_mins(15);
 
-/// Returns the event about the end of a spot machine.
+/// Returns the event about the end of a spot machine whose kubelet stopped reporting at that time.
 fn taken_back<'a>(node: &Node<'a>) -> Option<&'a PodWarning> {
-    node.kubernetes.warnings.iter().find(|event| {
-        let text = format!("{} {}", event.reason, event.message).to_lowercase();
-        let age = pods::time_of_api(node).zip(event.last).map(|(now, at)| now.duration_since(at));
-        TAKEN_BACK.iter().any(|word| text.contains(word)) && age.is_some_and(|age| age < TAKEN_BACK_WITHIN)
+    let cluster = node.kubernetes;
+    let ready = cluster.conditions.iter().find(|condition| condition.name == "Ready");
+    let stopped = ready.and_then(|ready| ready.since).or_else(|| pods::time_of_api(node));
+    cluster.warnings.iter().find(|event| {
+        let apart = stopped.zip(event.last).map(|(stopped, at)| stopped.duration_since(at).abs());
+        TAKEN_BACK.contains(&event.reason.as_str()) && apart.is_some_and(|apart| apart < TAKEN_BACK_WITHIN)
     })
 }
 

@@ -159,11 +159,15 @@ fn link(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     let slot = (port.and_then(|port| port.max_width), port.and_then(|port| port.max_generation));
     let device = node.topology_of(gpu).and_then(|topology| topology.pcie_path.first());
     // If the slot is not visible, the host of the machine has chosen lanes and generation.
-    let of_host = port.is_none() && boards::is_virtual_machine(node);
+    let of_host = device.is_some() && port.is_none() && boards::is_virtual_machine(node);
     let known = |draft: Draft| match of_host {
         true => draft.with_severity(Severity::Info).with_action(ActionCode::Watch, OF_HOST),
         false => draft,
     };
+    // One slow link among several is a fault, also in a virtual machine.
+    let of_others = |other: &Gpu| node.telemetry_of(other).and_then(|now| now.pcie.generation);
+    let are_alike =
+        node.answering().filter(|other| other.name == gpu.name).all(|other| of_others(other) == pcie.generation);
     if let (Some(width), Some(most)) = (pcie.width, pcie.max_width.map(|most| at_most(most, slot.0)))
         && width < most
         && width > 0
@@ -179,7 +183,8 @@ fn link(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     let most = at_most(pcie.max_generation?, slot.1).max(both_ends.unwrap_or(0));
     let load = loaded(node, gpu)?;
     let evidence = || format!("generation {generation} of {most} {load}");
-    (generation < most && generation > 0).then(|| known(Draft::on_gpu(GENERATION, gpu).with_evidence(evidence())))
+    let draft = || Draft::on_gpu(GENERATION, gpu).with_evidence(evidence());
+    (generation < most && generation > 0).then(|| if are_alike { known(draft()) } else { draft() })
 }
 
 /// Action for a link whose slot belongs to the host of a virtual machine.

@@ -196,12 +196,12 @@ fn uninterruptible(node: &Node<'_>, process: &GpuProcess) -> Draft {
             "No signal ends the process in this state. The process does not wait in the NVIDIA driver: if it is still in this state \
              in a minute, check disk and network of {node}.",
         ),
+        None if is_being_deleted(node, process) => base(WAITING_DELETED).with_evidence("its pod is being deleted"),
         None if may_wait_for_file_server(node, process) => base(WAITING).with_action(
             ActionCode::Watch,
-            "No signal ends the process in this state. It probably waits for the file server that does not respond (see that finding), and \
-             continues when the server is back.",
+            "No signal ends the process in this state. It may wait for the file server that does not respond (see that finding). If it \
+             is still in this state when the server is back, the driver hangs.",
         ),
-        None if is_being_deleted(node, process) => base(WAITING_DELETED).with_evidence("its pod is being deleted"),
         None => base(WAITING),
     }
 }

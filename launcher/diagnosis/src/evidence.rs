@@ -1,4 +1,4 @@
-//! Functions that format text and facts for evidence. `data`, `name`, `reason`: clean and shorten text from a node.
+//! Functions that format text and facts for evidence. `data`, `name`, `object`, `reason`: clean and shorten text from a node.
 //! `time`, `ago`, `process`, `event`: format facts. `gpus`, `about`: a text about one GPU or several GPUs.
 
 use jiff::{SignedDuration, Timestamp};
@@ -20,6 +20,11 @@ pub(crate) fn data(text: &str) -> String {
 /// Cleans the name of an API object. Commands need the whole name.
 pub(crate) fn name(text: &str) -> String {
     clean(text, 253)
+}
+
+/// Formats the name of an API object in its namespace: `namespace/name`.
+pub(crate) fn object(namespace: &str, object: &str) -> String {
+    format!("{}/{}", name(namespace), name(object))
 }
 
 /// Cleans and shortens the path of a file on the node.

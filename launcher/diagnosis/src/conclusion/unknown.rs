@@ -40,9 +40,13 @@ pub(crate) fn not_requested(node: &Node<'_>) -> Vec<SectionName> {
 /// Returns the sections that were not requested, and the sections that could not be read at all.
 pub(crate) fn unchecked_sections(node: &Node<'_>) -> Vec<SectionName> {
     let mut sections = not_requested(node);
-    let requested = node.report.sections.statuses().into_iter().map(|(name, _)| name);
-    sections.extend(requested.filter(|name| !node.has(*name)));
+    sections.extend(without_data(node));
     sections
+}
+
+/// Returns the sections that were requested, but could not be read at all.
+fn without_data(node: &Node<'_>) -> impl Iterator<Item = SectionName> {
+    node.report.sections.statuses().into_iter().map(|(name, _)| name).filter(|name| !node.has(*name))
 }
 
 /// Returns the facts that could not be read, and whether this excludes `healthy`. `unread`: facts that the rules need.
@@ -96,8 +100,7 @@ pub(crate) fn list(node: &Node<'_>, unread: Vec<Unread>, faults: &FaultsRuledOut
         || undecided(node.report);
     list.extend(faults.missing.iter().map(|(section, why)| Unknown::new(*section, why.clone())));
     unread.into_iter().for_each(|unread| join(&mut list, unread.fact));
-    let requested = node.report.sections.statuses().into_iter().map(|(name, _)| name);
-    for name in requested.filter(|name| !node.has(*name)) {
+    for name in without_data(node) {
         if !list.iter().any(|entry| entry.is_of(name)) {
             list.push(Unknown::new(name, "the section has no data, and the probe gave no reason"));
         }

@@ -1,4 +1,4 @@
-//! `is_service`, `is_name_of_service`: whether a process or a name is a service of the node. `work`: the pods and
+//! `is_service`, `is_name_of_service`: whether a process or a name is a service of the node. `uses`: whether a process uses a GPU. `work`: the pods and
 //! processes that compute on the GPUs. `stuck`, `stuck_on`, `stuck_reason`, `waits_outside_driver`: GPU processes in
 //! state D, and why they wait. `tasks_of_host`: blocked threads of disks and file systems.
 
@@ -274,11 +274,14 @@ fn is_blocked(node: &Node<'_>, process: &GpuProcess, event: &KernelEvent) -> boo
     started != Some(false) && (!old || started == Some(true) && waits)
 }
 
+/// Returns whether NVML lists the process on the GPU.
+pub(crate) fn uses(process: &GpuProcess, gpu: &Gpu) -> bool {
+    process.uses.iter().any(|usage| Some(usage.gpu) == gpu.index)
+}
+
 /// Returns the stuck processes of a GPU.
 pub(crate) fn stuck_on(node: &Node<'_>, gpu: &Gpu) -> Vec<u32> {
-    let of_gpu = |process: &&GpuProcess| {
-        process.uses.is_empty() || process.uses.iter().any(|usage| Some(usage.gpu) == gpu.index)
-    };
+    let of_gpu = |process: &&GpuProcess| process.uses.is_empty() || uses(process, gpu);
     let all = node.processes().into_iter().flat_map(|section| &section.processes).filter(of_gpu);
     let stuck = |process: &&GpuProcess| process.is_uninterruptible() && stuck_reason(node, process).is_some();
     all.filter(stuck).map(|process| process.pid).collect()

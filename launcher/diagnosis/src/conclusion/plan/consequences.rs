@@ -6,7 +6,7 @@ use crate::conclusion::plan::{SHOWN, urgent, wants, wants_reset};
 use crate::evidence;
 use crate::finding::{Rma, Urgency};
 use crate::input::node::{Gpu, Node};
-use crate::input::processes::is_service;
+use crate::input::processes::{is_service, uses};
 use crate::rule::{Draft, InPlan};
 use syringe_core::classification::{ActionCode, Class, Severity};
 
@@ -115,8 +115,7 @@ pub(super) fn results(node: &Node<'_>, gpu: &Gpu, drafts: &[Draft]) -> String {
 /// Returns the programs that are running on a GPU: `pid 7 'python3' of ml/train-0`.
 fn users(node: &Node<'_>, gpu: &Gpu) -> Vec<String> {
     let all = node.processes().into_iter().flat_map(|section| &section.processes);
-    let on_gpu =
-        all.filter(|process| process.uses.iter().any(|usage| Some(usage.gpu) == gpu.index) && !is_service(process));
+    let on_gpu = all.filter(|process| uses(process, gpu) && !is_service(process));
     let named = on_gpu.map(|process| {
         let pod = process.pod_uid.as_deref().and_then(|uid| node.pod_name(uid));
         let pod = pod.map(|pod| format!(" of {pod}")).unwrap_or_default();

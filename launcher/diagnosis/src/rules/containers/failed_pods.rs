@@ -12,6 +12,7 @@ use crate::input::stack::pods::now;
 use crate::messages::ending;
 use crate::messages::phrases::{self, Part, Phrase};
 use crate::rule::{Draft, rules};
+use crate::rules::containers::starting_pods::{has_waited, is_of_volume};
 use syringe_core::classification::{ActionCode, Severity};
 use syringe_core::facts::kubernetes::node::{FailedPod, StartingPod};
 
@@ -27,9 +28,6 @@ rules! {
 
 /// A failure that is older than this says little about the node now.
 const RECENT: SignedDuration = SignedDuration::from_hours(1);
-
-/// Pods that have waited for less time than this may still start.
-const STARTING: SignedDuration = SignedDuration::from_mins(2);
 
 /// A container that was restarted as often as this fails again and again.
 const OFTEN: u32 = 2;
@@ -70,7 +68,7 @@ pub(super) fn refine(node: &Node<'_>, drafts: &mut Vec<Draft>) {
         let is_listed = drafts.iter().any(|draft| draft.evidence.iter().any(|line| failure.is_in(line)));
         let explains = |draft: &&mut Draft| failure.is_explained_by(node, draft);
         match drafts.iter_mut().filter(explains).max_by_key(|draft| draft.severity) {
-            Some(draft) => failure.add_to(node, draft, is_listed),
+            Some(draft) => failure.add_to(draft, is_listed),
             None if failure.is_of_node() => others.push(failure),
             None => {}
         }
@@ -115,11 +113,10 @@ impl Failure {
     }
 
     /// Adds the pod to the finding that explains its message. Work that cannot run now makes the finding critical, unless
-    /// the pod can have another reason, or the finding is expected. `is_listed`: whether a finding already names the pod.
-    fn add_to(self, node: &Node<'_>, draft: &mut Draft, is_listed: bool) {
-        let is_reason = !self.of_program
-            || self.phrase.is_some_and(|phrase| phrase.is_of_node())
-            || draft.names_gpu() && self.has_gpu_of(node, draft);
+    /// the pod can have another reason, or the finding is expected. A finding about GPUs explains only pods with these
+    /// GPUs. `is_listed`: whether a finding already names the pod.
+    fn add_to(self, draft: &mut Draft, is_listed: bool) {
+        let is_reason = !self.of_program || self.phrase.is_some_and(|phrase| phrase.is_of_node()) || draft.names_gpu();
         let raises = self.is_lasting && is_reason && draft.action != ActionCode::Watch;
         if raises && draft.severity < Severity::Critical {
             draft.severity = Severity::Critical;
@@ -154,7 +151,7 @@ fn failure(node: &Node<'_>, pod: &FailedPod) -> Option<Failure> {
         0 => String::new(),
         count => format!(", restarted {}", evidence::times(u64::from(count))),
     };
-    let name = format!("{}/{}", evidence::name(&pod.namespace), evidence::name(&pod.name));
+    let name = evidence::object(&pod.namespace, &pod.name);
     let line = format!("pod {name}{} failed{ago}{restarts}: {meaning}", container.unwrap_or_default());
     Some(Failure {
         uid: pod.uid.clone(),
@@ -171,17 +168,16 @@ fn failure(node: &Node<'_>, pod: &FailedPod) -> Option<Failure> {
 
 /// Returns the failure of a pod that the node has not started for a long time, if its message is known.
 fn waits(node: &Node<'_>, pod: &StartingPod) -> Option<Failure> {
-    if now(node)?.duration_since(pod.since?) < STARTING {
+    if !has_waited(node, pod) {
         return None;
     }
     let of_event = pod.warning.as_ref().map(|event| (event.reason.as_str(), event.message.as_str()));
     let of_container = pod.reason.as_deref().zip(pod.message.as_deref());
-    let known = |(reason, text): (&str, &str)| {
-        of_phrase(if reason == "FailedMount" { Part::Volume } else { Part::Start }, text)
-    };
+    let known =
+        |(reason, text): (&str, &str)| of_phrase(if is_of_volume(reason) { Part::Volume } else { Part::Start }, text);
     let (phrase, meaning, advice) = of_event.into_iter().chain(of_container).find_map(known)?;
     let ago = evidence::ago(now(node), pod.since).map(|ago| format!(", since {ago}")).unwrap_or_default();
-    let name = format!("{}/{}", evidence::name(&pod.namespace), evidence::name(&pod.name));
+    let name = evidence::object(&pod.namespace, &pod.name);
     let line = format!("pod {name} does not start{ago}: {meaning}");
     Some(Failure {
         uid: pod.uid.clone(),

@@ -59,7 +59,7 @@ pub(super) fn check(node: &Node<'_>) -> Vec<Draft> {
     }
     let quoted = waiting.iter().map(|(pod, why)| {
         let since = evidence::ago(now(node), pod.since).map(|age| format!(", since {age}")).unwrap_or_default();
-        format!("pod {}/{}{since}: {why}", evidence::name(&pod.namespace), evidence::name(&pod.name))
+        format!("pod {}{since}: {why}", evidence::object(&pod.namespace, &pod.name))
     });
     let quoted = evidence::lines(quoted, NAMED);
     let reason = waiting.iter().find_map(|(_, why)| {
@@ -97,7 +97,7 @@ fn newer_driver(node: &Node<'_>) -> Option<Draft> {
         let told = pod.message.iter().chain(pod.warning.as_ref().map(|event| &event.message));
         let message =
             told.into_iter().find(|text| phrases::known(Part::Start, text).is_some_and(Phrase::needs_newer_cuda))?;
-        let name = format!("{}/{}", evidence::name(&pod.namespace), evidence::name(&pod.name));
+        let name = evidence::object(&pod.namespace, &pod.name);
         Some(format!("pod {name}: {}", clean_keeping_end(message, MESSAGE)))
     };
     let lines: Vec<String> = node.kubernetes.starting_pods.iter().flatten().filter_map(refused).take(NAMED).collect();
@@ -108,7 +108,7 @@ fn newer_driver(node: &Node<'_>) -> Option<Draft> {
 const VOLUMES: &str = "Check the pod of the CSI driver in the evidence on {node}: the kubelet mounts its volumes only when the driver is registered. Pods without \
      such volumes start.";
 
-fn is_of_volume(why: &str) -> bool {
+pub(super) fn is_of_volume(why: &str) -> bool {
     why.starts_with("FailedMount")
 }
 
@@ -138,11 +138,15 @@ fn lacks_own_image(message: &str) -> bool {
     lower.contains("failed to pull image") && !lower.contains("sandbox image")
 }
 
+/// Returns whether the pod has waited for so long that it may not start.
+pub(super) fn has_waited(node: &Node<'_>, pod: &StartingPod) -> bool {
+    now(node).zip(pod.since).is_some_and(|(now, since)| now.duration_since(since) >= STARTING)
+}
+
 /// Returns why the node cannot start a pod, if the pod has waited for a long time and a component of the node is the
 /// cause.
 fn refusal(node: &Node<'_>, pod: &StartingPod) -> Option<String> {
-    let age = now(node)?.duration_since(pod.since?);
-    if age < STARTING {
+    if !has_waited(node, pod) {
         return None;
     }
     let of_event = pod.warning.as_ref().map(|event| (event.reason.as_str(), event.message.as_str(), event.count));

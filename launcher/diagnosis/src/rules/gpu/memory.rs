@@ -8,7 +8,7 @@ use jiff::SignedDuration;
 
 use crate::evidence;
 use crate::input::node::{Gpu, Node, STALE_AFTER};
-use crate::input::processes::is_service;
+use crate::input::processes::{is_service, uses};
 use crate::input::timeline::{concerns, is_xid};
 use crate::input::xids;
 use crate::rule::aging;
@@ -391,9 +391,8 @@ fn is_in_use_again(node: &Node<'_>, gpu: &Gpu, events: &[&KernelEvent]) -> bool 
         let works = node.age(process.started_at).is_some_and(|age| age > WORKS);
         works && process.started_at.zip(last).is_some_and(|(start, last)| start > last)
     };
-    let uses = |process: &GpuProcess| process.uses.iter().any(|usage| Some(usage.gpu) == gpu.index);
     let mut all = node.processes().into_iter().flat_map(|section| &section.processes);
-    all.any(|process| uses(process) && !is_service(process) && is_later(process))
+    all.any(|process| uses(process, gpu) && !is_service(process) && is_later(process))
 }
 
 /// Action for a contained error after which the driver asks for no reset.

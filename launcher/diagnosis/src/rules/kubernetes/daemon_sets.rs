@@ -166,7 +166,7 @@ fn warning(node: &Node<'_>, pod: &NvidiaPod) -> Option<String> {
 }
 
 fn full_name(set: &DaemonSetFacts) -> String {
-    format!("{}/{}", evidence::name(&set.namespace), evidence::name(&set.name))
+    evidence::object(&set.namespace, &set.name)
 }
 
 fn is_young(node: &Node<'_>, created: Option<Timestamp>) -> bool {

@@ -687,7 +687,7 @@ fn network_sets(node: &Node<'_>) -> Vec<String> {
     let sets = node.kubernetes.daemon_sets.iter().flatten().filter(|set| set.mismatch.is_none());
     let sets = sets.filter(|set| NETWORK.iter().any(|word| set.name.contains(word)));
     let lines = sets.filter_map(|set| {
-        let name = format!("{}/{}", evidence::name(&set.namespace), evidence::name(&set.name));
+        let name = evidence::object(&set.namespace, &set.name);
         match &set.pod {
             None => Some(format!("DaemonSet {name} fits the node, but has no pod on it")),
             Some(pod) if pod.ready => None,
@@ -716,7 +716,7 @@ fn message(pod: &StartingPod) -> Option<(&str, &str)> {
 
 fn starting_line(pod: &StartingPod) -> String {
     let (reason, text) = message(pod).unwrap_or_default();
-    let name = format!("{}/{}", evidence::name(&pod.namespace), evidence::name(&pod.name));
+    let name = evidence::object(&pod.namespace, &pod.name);
     format!("pod {name} does not start: {}: {}", evidence::data(reason), clean_keeping_end(text, MESSAGE))
 }
 

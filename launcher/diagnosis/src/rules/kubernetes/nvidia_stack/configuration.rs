@@ -181,7 +181,7 @@ pub(super) fn unfit(node: &Node<'_>, is_of: impl Fn(&DaemonSetFacts) -> bool) ->
         return Vec::new();
     }
     let line = |set: &DaemonSetFacts| {
-        let name = format!("{}/{}", evidence::name(&set.namespace), evidence::name(&set.name));
+        let name = evidence::object(&set.namespace, &set.name);
         format!(
             "DaemonSet {name} does not fit the node: {}",
             clean(set.mismatch.as_deref().unwrap_or_default(), MISMATCH)
@@ -195,7 +195,7 @@ pub(super) fn unfit(node: &Node<'_>, is_of: impl Fn(&DaemonSetFacts) -> bool) ->
 pub(super) fn refused(node: &Node<'_>, draft: &Draft, is_of: impl Fn(&DaemonSetFacts) -> bool) -> Option<Draft> {
     let sets = node.kubernetes.daemon_sets.iter().flatten();
     let (set, refusal) = sets.filter(|set| is_of(set)).find_map(|set| Some((set, set.refusal.as_deref()?)))?;
-    let name = format!("{}/{}", evidence::name(&set.namespace), evidence::name(&set.name));
+    let name = evidence::object(&set.namespace, &set.name);
     let draft =
         draft.clone().with_evidence(format!("DaemonSet {name} has no pod on the node: {}", clean(refusal, REFUSAL)));
     let reason = stack_log::of_scheduler(refusal).or_else(|| stack_log::of_controller(refusal, &name));

@@ -30,7 +30,7 @@ const MAX_ENTRIES: usize = 40;
 /// Explains a pod. `node` is the report and diagnosis of its node. It is `None` if the pod has no node, or if the node
 /// could not be read (`unread_reason`).
 pub fn explain(pod: &PodFacts, node: Option<(&Report, &Diagnosis)>, unread_reason: Option<&str>) -> Explanation {
-    let on_node = PodOnNode::of(pod, node.map(|(report, _)| report));
+    let on_node = node.map(|(report, _)| PodOnNode::of_one(pod, report)).unwrap_or_default();
     let mut explanation = causes::evaluate::first_cause(pod, &on_node, node, unread_reason);
     let entries = timeline::of(pod, &on_node);
     explanation.timeline_omitted = entries.len().saturating_sub(MAX_ENTRIES);

@@ -63,8 +63,24 @@ pub(crate) struct PodOnNode {
 }
 
 impl PodOnNode {
-    pub(crate) fn of(pod: &PodFacts, report: Option<&Report>) -> Self {
-        let Some(report) = report else { return Self::default() };
+    /// Reads the data of a pod.
+    pub(crate) fn of(pod: &PodFacts, report: &Report) -> Self {
+        let mut on_node = Self::with_gpus(pod, report);
+        on_node.find_events(pod, report);
+        on_node
+    }
+
+    /// Reads the data of a pod, and infers its GPUs if they are not known. This is valid for one pod only: several pods
+    /// of a job can have ended at the same time.
+    pub(crate) fn of_one(pod: &PodFacts, report: &Report) -> Self {
+        let mut on_node = Self::with_gpus(pod, report);
+        on_node.infer_addresses(pod, report);
+        on_node.find_events(pod, report);
+        on_node
+    }
+
+    /// Reads the GPUs and processes of a pod, without the events.
+    fn with_gpus(pod: &PodFacts, report: &Report) -> Self {
         let sections = &report.sections;
         let mut on_node = Self::default();
         if let Some(kubelet) = Section::data_of(&sections.kubelet) {
@@ -84,8 +100,6 @@ impl PodOnNode {
         }
         on_node.find_instances(report);
         on_node.find_addresses(pod, report);
-        on_node.infer_addresses(pod, report);
-        on_node.find_events(pod, report);
         on_node.devices.sort();
         on_node.devices.dedup();
         on_node

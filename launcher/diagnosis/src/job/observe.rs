@@ -63,11 +63,7 @@ pub(super) struct Load {
 
 /// Reads the values of a pod from the report of its node.
 pub fn observe(pod: &PodFacts, report: &Report, diagnosis: &Diagnosis) -> Observed {
-    let mut on_node = PodOnNode::of(pod, Some(report));
-    if on_node.is_inferred {
-        // Several pods of a job can have ended at the same time.
-        (on_node.indices, on_node.own_events) = Default::default();
-    }
+    let on_node = PodOnNode::of(pod, report);
     let sections = &report.sections;
     let gpus = on_node.indices.iter().map(|index| {
         let index = *index;
